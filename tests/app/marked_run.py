@@ -28,6 +28,7 @@ def exceeding(findings):
     """Findings in which the circuit exceeds its dictionaries: in the budget, at every other size, on one of two kinds
     of prompts and in one of two controls. The full model exceeds them too, as it nearly always does."""
     full, *others, circuit, empty = findings.budget
+    full = above(full)
     curves = tuple(
         replace(
             curve,
@@ -40,7 +41,7 @@ def exceeding(findings):
     )
     return replace(
         findings,
-        budget=(above(full), *map(below, others), above(circuit), below(empty)),
+        budget=(full, *map(below, others), above(circuit), below(empty)),
         curves=curves,
         cases=(PromptCase("one kind", 5, full, above(circuit)), PromptCase("another", 3, full, below(circuit))),
         controls=Controls(12, _arm(TREATED, 0.5), (_arm("shuffled-latents", 0.95),), ()),

@@ -7,6 +7,8 @@ import pytest
 from marked_run import ERROR, above, exceeding, write_marked
 from workbench_run import bench_of, client_of, grave_findings, no_sideways_scroll, serving
 
+from gossamer.circuits.attribution import attribution_patching
+from gossamer.circuits.circuit import CircuitNode
 from gossamer.circuits.task_metrics import BEYOND, budget_marks
 from gossamer.report import claims
 from gossamer.report.page import page as report_page
@@ -59,6 +61,8 @@ def test_how_a_circuit_was_tested_has_the_marks_of_the_report(ask, marked):
         ("one kind", BEYOND),
         ("another", ""),
     ]
+    assert marked.cases[0].full.exceeds_dictionaries
+    assert {case["full"]["mark"] for case in said["cases"]} == {""}
     assert said["footnote"] == f"{claims.beyond(marked)}."
     assert said["footnote"] in re.sub(r"\s+", " ", report_page(marked)).replace("&#39;", "'")
     at = {one["name"]: one for one in said["drawn"]["series"]}
@@ -81,11 +85,18 @@ def test_the_summary_has_its_footnote_and_none_without_a_mark(ask, made, run):
     assert said["footnote"] is None
 
 
-def test_nodes_measured_live_are_marked_where_they_keep_more_than_all_latents(ask, made):
-    names = [str(node.node) for node in made[2].nodes]
+def test_nodes_measured_live_are_marked_where_they_keep_more_than_all_latents(made, run):
+    found, findings = made[1:]
+    # Latents that work against the task: without them the dictionaries keep more than with all of theirs.
+    splice = found.study.splice
+    keys, worst = splice.nodes.keys(), attribution_patching(splice).argsort()[:6].tolist()
+    against = replace(found.circuit, nodes=tuple(CircuitNode(keys[place]) for place in worst))
+    against.save(run / "against" / "circuit.json")
+    ask = client_of(bench_of(run))
+    own, others = ([str(one.node) for one in circuit.nodes] for circuit in (findings, against))
     marks = set()
-    for nodes in (names, names[:3], []):
-        said = ask.post(f"{URL}/score", json={"nodes": nodes}).json()
+    for circuit, nodes in (("circuit", own), ("circuit", own[:3]), ("circuit", []), ("against~circuit", others)):
+        said = ask.post(f"/api/v1/circuits/{circuit}/score", json={"nodes": nodes}).json()
         rows = {name: said[name] for name in ("pinned", "without", "circuit", "empty", "dictionaries")}
         kept = rows["dictionaries"]["faithfulness"]["value"]
         for name, row in rows.items():
@@ -94,7 +105,8 @@ def test_nodes_measured_live_are_marked_where_they_keep_more_than_all_latents(as
         assert rows["dictionaries"]["mark"] == ""
         assert (said["footnote"] is None) == (not any(row["mark"] for row in rows.values()))
         marks |= {row["mark"] for row in rows.values()}
-    assert "" in marks
+    assert rows["without"]["mark"] == BEYOND
+    assert marks == {"", BEYOND}
 
 
 def test_compared_circuits_have_the_error_and_the_mark(ask):

@@ -8,7 +8,7 @@ from workbench_run import write_run
 
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.results import Findings
+from gossamer.circuits.results import Findings, PromptCase
 from gossamer.circuits.task_metrics import budget_marks
 from gossamer.dictionary import DictionarySet
 from gossamer.hub.cards import circuit_card, dictionaries_card
@@ -78,3 +78,17 @@ def test_a_card_marks_the_circuit_and_not_the_model_that_it_is_of(made):
     card = circuit_card(circuit, replace(findings, budget=(full, *others, own, empty)), "me/x", "mit")
     marked = [line.split(" | ")[0].strip("| ") for line in card.splitlines() if line.startswith("|") and "†" in line]
     assert marked == [own.name, *([empty.name] if empty.mark else [])]
+
+
+def test_a_card_says_what_a_mark_means_only_if_it_shows_one(made):
+    circuit, findings = made
+    of_dictionaries = findings.budget[-3].faithfulness_to_dictionaries
+    within, beyond = (
+        replace(findings.budget[-2], faithfulness_to_dictionaries=replace(of_dictionaries, value=value))
+        for value in (0.5, 1.25)
+    )
+    within, beyond = (replace(one, faithfulness=findings.budget[0].faithfulness) for one in (within, beyond))
+    kinds = (PromptCase("one kind", 5, findings.budget[0], beyond),)
+    found = replace(findings, budget=(*findings.budget[:-2], within, replace(within, name="empty")), cases=kinds)
+    assert claims.beyond(found)
+    assert "†" not in circuit_card(circuit, found, "me/x", "mit")

@@ -17,6 +17,7 @@ from gossamer.report.adversarial import (
     adversarial_page,
     arm_rows,
     cluster_rows,
+    listed_detectors,
     look_rows,
     repair_rows,
     write_adversarial_page,
@@ -58,7 +59,7 @@ def test_the_page_begins_with_the_verdict_and_escapes_tokens(tmp_path):
     assert "<i>" not in page.replace("&lt;i&gt;", "")
     assert '<span class="t differs">b<sup>*</sup></span>' in page
     assert "no names and templates with those of the search" in page
-    assert "75 %" in page
+    assert "<td>75\u202f%</td><td>10\u202f%</td>" in page
     assert write_adversarial_page(found, tmp_path / "page.html").read_text() == page == adversarial_page(sample())
 
 
@@ -103,13 +104,13 @@ def test_a_broken_prompt_has_every_group_that_was_put_back():
     repairs = (PromptRepair(None, 1.0, 0.5, 1.25, -0.7), PromptRepair(0, 1.5, 1.25, -0.4, -1.3))
     found = replace(old, failures=(replace(old.failures[0], repairs=repairs),))
     assert repair_rows(found, found.failures[0])[1:] == [
-        ("the whole circuit", "2", "+1.00", "+0.50", "+1.25", "75%", "-0.70", "10%"),
-        ("detector 1", "1", "+1.50", "+1.25", "-0.40", "20%", "-1.30", "-10%"),
+        ("the whole circuit", "2", "+1.00", "+0.50", "+1.25", "75\u202f%", "-0.70", "10\u202f%"),
+        ("detector 1", "1", "+1.50", "+1.25", "-0.40", "20\u202f%", "-1.30", "−10\u202f%"),
     ]
     page = adversarial_page(found)
-    assert "75% of the margin restored by the whole circuit, 10% by random latents" in page
+    assert "75\u202f% of the margin restored by the whole circuit, 10\u202f% by random latents" in page
     assert "<td>-1.30</td>" in page
-    assert "Shown are 1 of the 1 prompts" in page
+    assert "Shown: 1 of 1 prompt that it breaks." in page
     changed = replace(old, failures=(replace(old.failures[0], repairs=()),))
     assert "the edits change the right answer" in adversarial_page(changed)
     assert "the edits change the right answer" not in adversarial_page(old), "older files do not say"
@@ -122,3 +123,21 @@ def test_detectors_that_move_most_in_a_prompt_come_first():
     found = replace(old, detectors=detectors, failures=(replace(old.failures[0], repairs=repairs),))
     rows = repair_rows(found, found.failures[0])
     assert [row[:2] for row in rows[1:]] == [("the whole circuit", "2"), ("detector 2", "2"), ("detector 1", "1")]
+
+
+def test_every_detector_that_is_named_is_listed():
+    old = sample()
+    detectors = tuple(replace(old.detectors[0], nodes=(f"resid_post.1/{place}@S2",)) for place in range(20))
+    found = replace(
+        old,
+        detectors=detectors,
+        repairs=(replace(old.repairs[0], detector=None), replace(old.repairs[0], detector=16)),
+        failures=(replace(old.failures[0], repairs=(PromptRepair(18, 1.0, 0.5, 1.25, -0.7),)),),
+        arms=tuple(replace(one, clusters=(RecipeCluster((), 13, 1, 1),)) for one in old.arms),
+    )
+    assert [number for number, _ in listed_detectors(found)] == [*range(12), 13, 16, 18]
+    page = adversarial_page(found)
+    assert "detector 17</td>" in page
+    assert '<td class="left">17 <span class="tok">resid_post.1/16@S2</span>' in page
+    assert "resid_post.1/17@S2" not in page
+    assert len(listed_detectors(old)) == 1

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from gossamer.app.schema.base import Table
-from gossamer.app.schema.circuits import MapData, Metrics, NodePage, PromptShape
+from gossamer.app.schema.circuits import CaseShape, MapData, Metrics, NodePage, PromptShape
 from gossamer.app.schema.latents import Card, Example, NeighbourShape, Word
 from gossamer.app.workbench import SavedCircuit
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.results import Findings, NodeCard, PromptView
-from gossamer.circuits.task_metrics import TaskMetrics, budget_marks
+from gossamer.circuits.results import Findings, NodeCard, PromptCase, PromptView
+from gossamer.circuits.task_metrics import TaskMetrics, budget_marks, case_marks
 from gossamer.features.feature_card import FeatureCard, FeatureExample
 from gossamer.features.lens import Words
 from gossamer.report import claims, layout, text
@@ -137,10 +137,17 @@ def example_shape(example: FeatureExample, largest: float) -> Example:
 
 def budget_rows(budget: Sequence[TaskMetrics]) -> list[Metrics]:
     """Rows of an error budget, of which the circuits alone may have the mark."""
-    return [
-        Metrics.model_validate(row).model_copy(update={"mark": mark})
-        for row, mark in zip(budget, budget_marks(budget), strict=True)
-    ]
+    return [_marked(row, mark) for row, mark in zip(budget, budget_marks(budget), strict=True)]
+
+
+def case_shape(case: PromptCase) -> CaseShape:
+    """One kind of prompts, of which the circuit alone may have the mark."""
+    full, circuit = map(_marked, (case.full, case.circuit), case_marks(case.circuit))
+    return CaseShape(name=case.name, prompts=case.prompts, full=full, circuit=circuit)
+
+
+def _marked(row: TaskMetrics, mark: str) -> Metrics:
+    return Metrics.model_validate(row).model_copy(update={"mark": mark})
 
 
 def footnote(marks: Iterable[str], errors: bool) -> str | None:

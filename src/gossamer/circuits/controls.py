@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gossamer.circuits.circuit_numbers import CircuitNumbers
-from gossamer.circuits.task_metrics import BEYOND
+from gossamer.circuits.task_metrics import circuit_mark
 from gossamer.display import plural, short_repr
 from gossamer.statistics import Interval
 
@@ -31,7 +31,7 @@ class ControlArm:
 
     def mark(self, circuit: CircuitNumbers) -> str:
         """What stands beside a circuit of the arm: BEYOND if it is more faithful than the arm's dictionaries."""
-        return BEYOND if circuit.faithfulness.value > self.dictionaries.faithfulness.value else ""
+        return circuit_mark(circuit.faithfulness.value, self.dictionaries.faithfulness.value)
 
     def _facts(self) -> Iterator[str]:
         yield self.name

@@ -8,6 +8,17 @@ from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.display import html_table, short_repr
 from gossamer.statistics import Interval
 
+# Marks a circuit whose faithfulness exceeds the dictionaries' own.
+BEYOND = "†"
+
+
+def circuit_mark(faithfulness: float, dictionaries: float) -> str:
+    """What stands beside the faithfulness of a circuit: BEYOND if it exceeds what its dictionaries keep.
+
+    What such a circuit has beyond them comes from ablation, not from what its nodes say.
+    """
+    return BEYOND if faithfulness > dictionaries else ""
+
 
 @dataclass(frozen=True)
 class TaskMetrics:
@@ -62,17 +73,14 @@ class TaskMetrics:
 
     @property
     def exceeds_dictionaries(self) -> bool:
-        """Whether it is more faithful than all dictionaries without ablation, of whose latents a circuit is a part.
-
-        What such a circuit has beyond them comes from ablation, not from what its nodes say.
-        """
-        share, of_dictionaries = self.faithfulness.value, self.faithfulness_to_dictionaries.value
-        return of_dictionaries != 0 and share > share / of_dictionaries
+        """Whether it is more faithful than all dictionaries without ablation, of whose latents a circuit is a part."""
+        return bool(self.mark)
 
     @property
     def mark(self) -> str:
-        """Stands beside the faithfulness of a circuit: BEYOND if it exceeds the dictionaries' own, else nothing."""
-        return BEYOND if self.exceeds_dictionaries else ""
+        """What stands beside its faithfulness if it is a circuit (of a budget or kinds of prompts see below)."""
+        share, of_dictionaries = self.faithfulness.value, self.faithfulness_to_dictionaries.value
+        return circuit_mark(share, share / of_dictionaries if of_dictionaries else math.nan)
 
 
 # The name under which a circuit's file holds what its dictionaries keep of the task, with all of their latents.
@@ -84,16 +92,17 @@ def measured_of(budget: Sequence[TaskMetrics]) -> dict[str, float]:
     return {**budget[-2].measured, DICTIONARIES: budget[-3].faithfulness.value}
 
 
-# Marks a circuit whose faithfulness exceeds the dictionaries' own.
-BEYOND = "†"
-
-
 def budget_marks(budget: Sequence[TaskMetrics]) -> list[str]:
     """What stands beside the faithfulness of each row; the rows end in a circuit and the empty one.
 
     No other row is marked: the full model and a dictionary alone are no circuits of all dictionaries' latents.
     """
     return [row.mark if place >= len(budget) - 2 else "" for place, row in enumerate(budget)]
+
+
+def case_marks(circuit: TaskMetrics) -> tuple[str, str]:
+    """What stands beside the full model's faithfulness on prompts of one kind, and beside the circuit's."""
+    return "", circuit.mark
 
 
 def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:

@@ -113,6 +113,7 @@ def circuit_card(circuit: Circuit, findings: Findings | None, repository: str, l
 
 
 def _budget(findings: Findings) -> list[str]:
+    marks = budget_marks(findings.budget)
     rows = [
         (
             row.name,
@@ -121,9 +122,9 @@ def _budget(findings: Findings) -> list[str]:
             percent(row.accuracy),
             number(row.kl),
         )
-        for row, mark in zip(findings.budget, budget_marks(findings.budget), strict=True)
+        for row, mark in zip(findings.budget, marks, strict=True)
     ]
-    note = claims.beyond(findings)
+    note = claims.mark_note(marks, claims.has_errors(findings))
     head = "", f"{findings.kept} kept", "error a prompt", "accuracy", "KL"
     return [*_table(head, rows), *([f"\n{note}\n"] if note else [])]
 

@@ -5,11 +5,14 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from gossamer import files
-from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm, BrokenPrompt
+from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm, BrokenPrompt, Detector
 from gossamer.circuits.adversarial.seeds import SeedStudy
+from gossamer.display import plural
 from gossamer.report import html, text
 from gossamer.report.curves_data import budget_data
 
+# Detectors that the page lists even where nothing names them.
+_DETECTORS = 12
 _COLUMNS = (
     *("arm", "held-out broken", "95 %", "strictly", "mean of searches", "passes to success", "with the circuit's cost"),
     *("tokens changed", "nats a token", "recipe"),
@@ -86,14 +89,22 @@ def repair_rows(found: AdversarialResults, one: BrokenPrompt) -> list[tuple[str,
             f"{own.before:+.2f}",
             f"{own.after:+.2f}",
             f"{own.patched:+.2f}",
-            f"{round(100 * one.restored(own.patched))}%",
+            text.percent(one.restored(own.patched), whole=True),
             f"{own.random:+.2f}",
-            f"{round(100 * one.restored(own.random))}%",
+            text.percent(one.restored(own.random), whole=True),
         )
         for own in ordered
     ]
     head = ("put back", "nodes", "value before", "after", "margin", "restored", "margin, random latents", "restored")
     return [head, *rows] if rows else []
+
+
+def listed_detectors(found: AdversarialResults) -> list[tuple[int, Detector]]:
+    """The first detectors and all others that the page names, by their numbers in the results."""
+    named = {one.detector for one in found.repairs}
+    named |= {one.detector for failure in found.failures for one in failure.repairs or ()}
+    named |= {one.detector for arm in found.arms for one in arm.clusters}
+    return [(number, one) for number, one in enumerate(found.detectors) if number < _DETECTORS or number in named]
 
 
 def seed_sentences(found: SeedStudy) -> Iterator[str]:
@@ -121,23 +132,27 @@ def adversarial_page(found: AdversarialResults, seeds: SeedStudy | None = None) 
         }
         for one in found.failures
     ]
+    own = found.arm(CIRCUIT)
     largest = max((max(abs(one.before), abs(one.after)) for one in found.failures), default=1.0)
     return (
         html.environment()
         .get_template("adversarial/page.html.j2")
         .render(
             found=found,
-            own=found.arm(CIRCUIT),
+            own=own,
             rows=arm_rows(found),
             looks=look_rows(found),
             clusters=cluster_rows(found),
             seeds=seeds,
             names=NAMES,
             failures=failures,
+            broken=plural(sum(own.held_out), "prompt"),
+            detectors=listed_detectors(found),
             largest=largest or 1.0,
             curves=html.inline(budget_data(found)),
             component=html.component("curves.js"),
             visible=text.visible,
+            percent=text.percent,
         )
     )
 

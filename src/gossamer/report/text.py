@@ -95,12 +95,12 @@ def interval(found: Interval) -> str:
     return ratio(found.value) + around
 
 
-def percent(value: float | None) -> str:
-    """A share in percent: whole numbers, one decimal below ten percent."""
+def percent(value: float | None, *, whole: bool = False) -> str:
+    """A share in percent: whole numbers, one decimal below ten percent unless `whole`."""
     if value is None or not math.isfinite(value):
         return MISSING
     share = 100 * value
-    text = f"{share:.0f}" if abs(share) >= 9.95 or share == 0 else f"{share:.1f}"
+    text = str(round(share)) if whole or abs(share) >= 9.95 or share == 0 else f"{share:.1f}"
     return f"{text.replace('-', '−')}{_THIN}%"
 
 

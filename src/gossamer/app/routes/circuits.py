@@ -10,6 +10,7 @@ from gossamer.app.circuit_page import (
     MOST_EDGES,
     MOST_NODES,
     budget_rows,
+    case_shape,
     footnote,
     map_of,
     node_page,
@@ -18,7 +19,6 @@ from gossamer.app.circuit_page import (
 )
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.circuits import (
-    CaseShape,
     CircuitPage,
     CircuitTests,
     CurveShape,
@@ -96,7 +96,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             budget=budget_rows(known.budget),
             curves=[CurveShape.model_validate(curve) for curve in known.curves],
             drawn=None if drawn is None else CurvesData.model_validate(drawn),
-            cases=[CaseShape.model_validate(case) for case in known.cases],
+            cases=list(map(case_shape, known.cases)),
             footnote=footnote(claims.marks(known), claims.has_errors(known)),
             tables=list(tables(known)),
             warnings=list(known.warnings),

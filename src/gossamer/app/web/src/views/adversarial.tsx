@@ -116,7 +116,7 @@ function Failures({ page, of }: { page: Page; of: number }) {
           </li>
         ))}
       </ol>
-      <p className="note">Shown are {page.failures.length} of the {count(of, "prompt")} that it breaks. Tokens that differ are underlined and marked *. The margin is the logit of the right answer less that of the best wrong one. "Repair" shows the margin with the nodes' clean values put back, token by token of their roles, as the study measured it, beside as many other latents that are active at the same roles: these should not repair.</p>
+      <p className="note">Shown: {page.failures.length} of {count(of, "prompt")} that it breaks. Tokens that differ are underlined and marked *. The margin is the logit of the right answer less that of the best wrong one. "Repair" shows the margin with the nodes' clean values put back, token by token of their roles, as the study measured it, beside as many other latents that are active at the same roles: these should not repair.</p>
       <details>
         <summary>As a table</summary>
         <DataTable

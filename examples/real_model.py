@@ -5,7 +5,7 @@
 
 Four steps, each of which keeps what it has in a folder of its own: text (mixed_text.py), dictionaries trained on it and
 fine-tuned together, a study of circuits for the agreement tasks, one for indirect objects. What a step runs is printed,
-so that it can be run by itself. The same command goes on where it was stopped, and does nothing where all is done.
+so that it can be run by itself. The same command goes on where it was stopped, and measures nothing twice.
 """
 
 import argparse

@@ -65,6 +65,9 @@ def main() -> None:
     parser.add_argument("--reruns", type=int, default=2, help="searches on bootstrap samples, for stability")
     parser.add_argument("--prompts", type=int, default=512, help="of indirect objects; agreement has 5/16 as many")
     given = parser.parse_args()
+    for file in (given.stories, given.paragraphs):
+        if not file.is_file():
+            parser.error(f"{file}: a file of texts expected, found none")
     given.out.mkdir(parents=True, exist_ok=True)
     text = given.out / "text.jsonl"
     write_mixed_text(text, given.stories, given.paragraphs, given.n_stories, given.n_sentences)

@@ -17,7 +17,8 @@ from gossamer.statistics import Interval
 BROKEN = {"A": 1, "B": 2, "C": 0, "D": 3, "E": 1, "F": 2}
 
 # Of the circuit, which mends the prompt, and of its detector, which does not; random latents do neither.
-REPAIRS = (PromptRepair(None, 1.75, -0.5, 1.25, -0.7), PromptRepair(0, 1.5, 0.25, -0.4, -1.3))
+# The whole circuit, which is shown first, is last.
+REPAIRS = (PromptRepair(0, 1.5, 0.25, -0.4, -1.3), PromptRepair(None, 1.75, -0.5, 1.25, -0.7))
 
 
 def results(circuit="0" * 64, seed=0):

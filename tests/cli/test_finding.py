@@ -1,10 +1,15 @@
-"""`gossamer circuit`: what is said where measuring stops, and of what a report lacks."""
+"""`gossamer circuit`: what is said where measuring stops, of what a report lacks, and what is refused early."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from gossamer import cli
 from gossamer.cli import early, finding
+from gossamer.model.language_model import LanguageModel
+from gossamer.tasks import get
 
 
 def test_a_stop_says_that_the_same_command_goes_on(capsys):
@@ -40,3 +45,20 @@ def test_words_for_methods():
     assert early.methods(["all"]) is None
     assert early.methods(["none"]) == []
     assert early.methods(["mask", "random"]) == ["mask", "random"]
+
+
+def test_unseen_templates_that_the_model_cannot_do_are_refused_before_a_search(tmp_path):
+    tokenizer = LanguageModel.load("bundled:spool").tokenizer
+    file = get("ioi").generate(tokenizer, n=80, seed=1, bos=True).write_prompts(tmp_path / "prompts.jsonl")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    template = rows[0]["template"]
+    for row in rows:
+        if row["template"] == template:
+            row["answer"], row["wrong"] = row["wrong"], row["answer"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = ["-t", str(file), "--unseen-templates", template, "--out", str(tmp_path / "run")]
+    refused = CliRunner().invoke(cli.app, ["circuit", "bundled:spool", *asked])
+    assert refused.exit_code == 1
+    assert str(refused.exception).startswith(f"unseen templates {template}: bundled:spool cannot do ")
+    assert str(refused.exception).endswith("or set other templates aside")
+    assert not list((tmp_path / "run").glob("*.json"))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gossamer.circuits.curve import MethodCount, SizeComparison, behind_the_rest, best_baseline
 from gossamer.circuits.evaluate.comparison import nodes_needed
-from gossamer.circuits.evaluate.unseen_templates import unseen_study
+from gossamer.circuits.evaluate.unseen_templates import require_unseen
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.results import Findings
 from gossamer.circuits.search import SearchSettings
@@ -243,9 +243,9 @@ def _studied(
     search = replace(chosen.search, larger=True)
     try:
         study = Study(model, by_site(dictionaries), grouped(task, chosen.settings.masks), chosen.settings)
-        study.require_ability()
         if prompts.unseen is not None:
-            unseen_study(study, prompts.unseen)
+            require_unseen(study, prompts.unseen)
+        study.require_ability()
         study.require_dictionaries()
         row = replace(row, wanted=chosen.share * min(study.task_share, 1.0))
         aim: dict[str, Any] = {"settings": chosen.settings, "search": search}

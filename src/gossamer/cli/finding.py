@@ -94,12 +94,14 @@ def circuit(
     early.require_store(store)
     early.require_dictionaries(control_dictionaries)
 
+    from gossamer.circuits.evaluate.unseen_templates import require_unseen
     from gossamer.circuits.kept_search import find_circuit_once
     from gossamer.circuits.search import SearchSettings
-    from gossamer.circuits.study import StudySettings
+    from gossamer.circuits.study import Study, StudySettings
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
     from gossamer.results import folder_lock
+    from gossamer.tasks.grouping import grouped
 
     methods, others = early.methods(compare or ["none"]), inputs.other_circuits(other)
     studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "masks": masks, "batch_size": batch_size}
@@ -118,6 +120,8 @@ def circuit(
         if source is not None:
             source.require(network, chosen)
         controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
+        if unseen is not None:
+            require_unseen(Study(network, chosen, grouped(prompted, masks), settings), unseen)
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             target: Any = {"faithfulness": faithfulness, "size": size}

@@ -77,11 +77,7 @@ def cluster_rows(found: AdversarialResults) -> list[tuple[str, ...]]:
 
 
 def repair_rows(found: AdversarialResults, one: BrokenPrompt) -> list[tuple[str, ...]]:
-    """What putting nodes back does to a broken prompt, with the names of the columns first; none where it has none.
-
-    The whole circuit first, then detectors, those that move most in this prompt first.
-    """
-    ordered = sorted(one.repairs or (), key=lambda own: (own.detector is not None, -abs(own.after - own.before)))
+    """What putting nodes back does to a broken prompt, with the names of the columns first; none where it has none."""
     rows = [
         (
             "the whole circuit" if own.detector is None else f"detector {own.detector + 1}",
@@ -93,7 +89,7 @@ def repair_rows(found: AdversarialResults, one: BrokenPrompt) -> list[tuple[str,
             f"{own.random:+.2f}",
             text.percent(one.restored(own.random), whole=True),
         )
-        for own in ordered
+        for own in one.by_movement()
     ]
     head = ("put back", "nodes", "value before", "after", "margin", "restored", "margin, random latents", "restored")
     return [head, *rows] if rows else []

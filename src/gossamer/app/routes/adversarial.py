@@ -110,7 +110,7 @@ def _failure(one: BrokenPrompt) -> FailureShape:
         said=text.visible(one.said),
         before=one.before,
         after=one.after,
-        repairs=None if one.repairs is None else [_repair(one, found) for found in one.repairs],
+        repairs=None if one.repairs is None else [_repair(one, found) for found in one.by_movement()],
     )
 
 

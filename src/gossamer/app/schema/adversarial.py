@@ -82,7 +82,7 @@ class PromptRepairShape(Shape):
 class FailureShape(Shape):
     """A held-out prompt that the circuit's recipe breaks.
 
-    `repairs` is null in older files and empty where the edits change the right answer.
+    `repairs` is in the order that it is shown in; null in older files, empty where the edits change the right answer.
     """
 
     clean: list[MarkedToken]

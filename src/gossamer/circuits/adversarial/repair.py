@@ -13,7 +13,7 @@ from gossamer.circuits.adversarial.bench import Bench, EditedRow
 from gossamer.circuits.adversarial.detectors import node_places, wrong_circuit
 from gossamer.circuits.adversarial.guides import CircuitGuide
 from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder, with_roles_of
-from gossamer.circuits.adversarial.results import BrokenPrompt, Detector, PromptRepair, Repair
+from gossamer.circuits.adversarial.results import BrokenPrompt, Detector, PromptRepair, Repair, restored_share
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.site_plan import in_stream
 from gossamer.dictionary.dictionary import Dictionary
@@ -79,7 +79,7 @@ class RepairedPrompts:
         return tuple(PromptRepair(one.detector, *(values[row].item() for values in one[1:])) for one in self.groups)
 
     def _restored(self, patched: Float[Tensor, "prompt"]) -> float:
-        return ((patched.mean() - self.edited.mean()) / (self.clean.mean() - self.edited.mean())).item()
+        return restored_share(*(one.mean().item() for one in (patched, self.clean, self.edited)))
 
 
 def encoded(encoder: PromptEncoder, rows: Sequence[EditedRow]) -> tuple[PromptPairs, PromptPairs]:

@@ -183,6 +183,11 @@ class Repair:
     moved: float
 
 
+def restored_share(margin: float, clean: float, edited: float) -> float:
+    """How far a margin is from that of edited prompts (0) to that of the same prompts before the edits (1)."""
+    return (margin - edited) / (clean - edited)
+
+
 @dataclass(frozen=True)
 class PromptRepair:
     """Nodes put back to what they are on the clean prompt, in one prompt that a recipe breaks.
@@ -222,8 +227,14 @@ class BrokenPrompt:
     repairs: tuple[PromptRepair, ...] | None = None
 
     def restored(self, margin: float) -> float:
-        """How far a margin is from that of the edited prompt (0) to that of the clean one (1)."""
-        return (margin - self.after) / (self.before - self.after)
+        """The share of what the edits took from this prompt's margin that a margin has back."""
+        return restored_share(margin, self.before, self.after)
+
+    def by_movement(self) -> tuple[PromptRepair, ...]:
+        """The repairs as they are shown: of the whole circuit, then of the detectors that move most in this prompt."""
+        return tuple(
+            sorted(self.repairs or (), key=lambda one: (one.detector is not None, -abs(one.after - one.before)))
+        )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from gossamer.circuits.adversarial.acceptance import CLEAR, FailureCheck, check_failures
 from gossamer.circuits.adversarial.bench import Bench, EditedRow
 from gossamer.circuits.adversarial.detectors import node_places
@@ -13,7 +11,7 @@ from gossamer.circuits.adversarial.edits import Recipe
 from gossamer.circuits.adversarial.guides import CircuitGuide
 from gossamer.circuits.adversarial.prompts import CountedModel
 from gossamer.circuits.adversarial.repair import encoded, moved_nodes, put_back
-from gossamer.circuits.adversarial.results import Acceptance, Detector, RecipeCluster
+from gossamer.circuits.adversarial.results import Acceptance, Detector, RecipeCluster, restored_share
 from gossamer.display import short_repr
 from gossamer.model.language_model import LanguageModel
 
@@ -84,13 +82,12 @@ def _looked_at(
     clean, edited = encoded(bench.encoder, rows)
     bos = bench.encoder.tokenizer.bos
     checks = check_failures(bench.model, full, bench.dictionaries, edited, bos=bos)
-    before = CountedModel(bench.model).margins(clean)
-    after = torch.tensor([one.margin for one in checks])
-    patched = put_back(bench.model, guide.nodes, guide.dictionaries, clean, edited)
-    repaired = ((patched - after) / (before - after)).tolist()
+    before = CountedModel(bench.model).margins(clean).tolist()
+    patched = put_back(bench.model, guide.nodes, guide.dictionaries, clean, edited).tolist()
     nodes = moved_nodes(bench.model, guide, clean, edited)
     by_detector = [nodes[:, own].sum(dim=1).tolist() for own in node_places(guide.nodes, detectors)]
     for number, row in enumerate(rows):
+        repaired = restored_share(patched[number], before[number], checks[number].margin)
         moves = [(place, values[number]) for place, values in enumerate(by_detector)]
         prompt = row.clean.prompt
         yield Success(
@@ -101,9 +98,9 @@ def _looked_at(
             edits=tuple(map(str, bench.space.unseen(row.scene, recipe))),
             answer=row.edited.prompt.answer,
             family="/".join(filter(None, (prompt.template, prompt.case))),
-            clean_margin=before[number].item(),
+            clean_margin=before[number],
             check=checks[number],
-            repaired=repaired[number] if row.clean.answers == row.edited.answers else None,
+            repaired=repaired if row.clean.answers == row.edited.answers else None,
             lowered=-nodes[number].sum().item(),
             moved=tuple(sorted(moves, key=lambda one: -abs(one[1]))[:_NAMED]),
         )

@@ -55,6 +55,20 @@ def on_unseen_templates(found: CircuitResult, task: Task, others: Sequence[Circu
     )
 
 
+def require_unseen(mine: Study, task: Task) -> None:
+    """Refuse what could not be measured afterwards, before any search. Cost: a pass of all prompts of both.
+
+    Args:
+        mine: what circuits are searched in.
+        task: prompts of the other templates.
+
+    Raises:
+        GossamerError: the model itself cannot do the task, here or on the other templates, or these have no role of it.
+    """
+    mine.require_ability()
+    unseen_study(mine, task)
+
+
 def unseen_study(mine: Study, task: Task) -> Study:
     """The study that circuits of `mine` are measured in on other templates; all is the same but the prompts.
 

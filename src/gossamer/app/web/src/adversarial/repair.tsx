@@ -15,7 +15,7 @@ export function Repairs({ failure, detectors, nodes, file }: { failure: Failure;
   const name = useId();
   if (failure.repairs === null) return <p className="note">This file was written before single prompts were repaired: run <code>gossamer adversarial</code> again to repair this one.</p>;
   if (failure.repairs.length === 0) return <p className="note">Not repaired: the edits change the right answer, so clean values would speak for another one.</p>;
-  const repairs = byMovement(failure.repairs);
+  const repairs = failure.repairs;
   const chosen = repairs[which] ?? repairs[0]!;
   return (
     <div className="repair">
@@ -93,11 +93,6 @@ function Scale({ failure, repair }: { failure: Failure; repair: Repair }) {
 /** A share in whole percent: more digits would say more than one prompt does. */
 function whole(share: number | null): string {
   return share === null ? "–" : `${Math.round(100 * share) || 0} %`.replace("-", "−");
-}
-
-/** The whole circuit, then detectors, those that move most in this prompt first. */
-function byMovement(repairs: Repair[]): Repair[] {
-  return [...repairs].sort((a, b) => Number(a.detector !== null) - Number(b.detector !== null) || Math.abs(moved(b)) - Math.abs(moved(a)));
 }
 
 function moved(one: Repair): number {

@@ -247,7 +247,7 @@ def rows(title: str, found: Bound) -> Iterator[Row]:
         ("exchanges on the test prompts", max(found.tested.values())),
     ):
         yield row(f"{what} {name}", value, found.wanted, "faithfulness", "wanted", value >= found.wanted)
-    yield row(f"{what} error a prompt of the last", found.prompt_error, 0.0, "faithfulness", "reported", True)
+    yield row(f"{what} per-prompt error of the last", found.prompt_error, 0.0, "faithfulness", "reported", True)
     fewer = found.smallest is not None and found.smallest <= found.half
     yield row(
         f"{title}: smallest subset on the test itself",

@@ -129,7 +129,7 @@ def test_what_a_reader_must_see_of_each_task_stands_with_its_name():
 def test_kl_accuracy_and_the_error_of_a_prompt_stand_beside_every_faithfulness():
     found = sample().findings["ioi"]
     head, first = by_size(found)[:2]
-    assert [head[2:5], head[7:10]] == [["KL", "error a prompt", "accuracy"]] * 2
+    assert [head[2:5], head[7:10]] == [["KL", "per-prompt error", "accuracy"]] * 2
     point = next(point.task_metrics for point in found.curves[0].points if point.size == 500)
     assert first[2:5] == [f"{point.kl:.2f}", f"{point.prompt_error.value:.2f}", percent(point.accuracy)]
 

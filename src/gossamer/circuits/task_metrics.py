@@ -107,7 +107,7 @@ def case_marks(circuit: TaskMetrics) -> tuple[str, str]:
 
 def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
     """Networks that do a task, one a row."""
-    head = ("network", "metric", "faithfulness", "95 % interval", "prompt error", "accuracy", "KL")
+    head = ("network", "metric", "faithfulness", "95 % interval", "per-prompt error", "accuracy", "KL")
     rows = [
         (
             one.name,

@@ -125,7 +125,7 @@ def _budget(findings: Findings) -> list[str]:
         for row, mark in zip(findings.budget, marks, strict=True)
     ]
     note = claims.mark_note(marks, claims.has_errors(findings))
-    head = "", f"{findings.kept} kept", "error a prompt", "accuracy", "KL"
+    head = "", f"{findings.kept} kept", "per-prompt error", "accuracy", "KL"
     return [*_table(head, rows), *([f"\n{note}\n"] if note else [])]
 
 

@@ -29,7 +29,7 @@ UNSEEN = "On templates that no search saw"
 
 def overview(study: TaskStudy) -> list[list[str]]:
     """What model, dictionaries and circuit do on the held-out prompts of each task; names of the columns first."""
-    head = ["task", "held out", "model", "dictionaries", "their KL", "nodes", "circuit", "its KL", "error a prompt",
+    head = ["task", "held out", "model", "dictionaries", "their KL", "nodes", "circuit", "its KL", "per-prompt error",
             "accuracy", "empty", "KL of the empty"]  # fmt: skip
     return [head, *(_overview(task, study.findings[task.name]) for task in study.tasks if not task.refused)]
 
@@ -135,7 +135,7 @@ def by_size(found: Findings) -> list[list[str]]:
     """Ours beside the baseline that does best at each size, by falling size."""
     points = {point.size: point.task_metrics for point in found.curves[0].points}
     curves = {curve.method: {point.size: point.task_metrics for point in curve.points} for curve in found.curves[1:]}
-    beside = ["KL", "error a prompt", "accuracy"]
+    beside = ["KL", "per-prompt error", "accuracy"]
     rows = [["nodes", "mask", *beside, "best baseline", "its faithfulness", *beside, "difference in closeness"]]
     for row in best_baseline(found.comparisons):
         ours, theirs = points[row.nodes], curves[row.method][row.size]
@@ -157,7 +157,7 @@ def _faithfulness(one: TaskMetrics) -> str:
 
 def by_case(study: TaskStudy) -> list[list[str]]:
     """What the circuits keep of each kind of held-out prompts, of tasks that have several kinds."""
-    rows = [["task", "case", "held out", "circuit", "KL", "error a prompt", "accuracy", "accuracy of the model"]]
+    rows = [["task", "case", "held out", "circuit", "KL", "per-prompt error", "accuracy", "accuracy of the model"]]
     for name, found in study.findings.items():
         for case in found.cases[:MAX_CASES] if len(found.cases) > 1 else ():
             kept = _kept(case.circuit)

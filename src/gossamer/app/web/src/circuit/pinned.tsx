@@ -88,7 +88,7 @@ function Numbers({ score, metric, unit }: { score: Score; metric: string; unit: 
   return (
     <div className="scroll" tabIndex={0} role="region" aria-label="What the pinned nodes do">
       <table className="scores">
-        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col" title="per-prompt error: mean over prompts of how far the metric is from the model's, in units of faithfulness">error</th><th scope="col" title="share of the prompts that it gets right">accuracy</th><th scope="col" title="from the model, nats">KL</th></tr></thead>
+        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col" title="mean over prompts of how far the metric is from the model's, in units of faithfulness">per-prompt error</th><th scope="col" title="share of the prompts that it gets right">accuracy</th><th scope="col" title="from the model, nats">KL</th></tr></thead>
         <tbody>
           {rows.map(([name, one, look]) => (
             <tr key={name} className={look}>

@@ -181,6 +181,6 @@ def test_pinned_nodes_have_an_error_too(visit, made):
     page.wait_for_selector(".scores")
     page.wait_for_selector(".pinned [aria-busy=false]")
     heads = page.locator(".scores th[scope=col]").all_inner_texts()
-    assert heads == ["network", "faithfulness [95 %]", "", "error", "accuracy", "KL"]
+    assert heads == ["network", "faithfulness [95 %]", "", "per-prompt error", "accuracy", "KL"]
     assert page.locator(".scores tr.ours td").count() == 5
     assert no_sideways_scroll(page)

@@ -63,7 +63,7 @@ def test_how_a_circuit_was_tested_has_the_marks_of_the_report(ask, marked):
     ]
     assert marked.cases[0].full.exceeds_dictionaries
     assert {case["full"]["mark"] for case in said["cases"]} == {""}
-    assert said["footnote"] == f"{claims.beyond(marked)}."
+    assert said["footnote"] == f"{claims.beyond(marked)['budget']}."
     assert said["footnote"] in re.sub(r"\s+", " ", report_page(marked)).replace("&#39;", "'")
     at = {one["name"]: one for one in said["drawn"]["series"]}
     assert {one["mark"] for one in at.values()} == {BEYOND}

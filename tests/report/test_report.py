@@ -201,7 +201,7 @@ def test_agreement_has_its_interval_and_one_pair_none(findings):
 
 def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findings):
     within = replace(findings, curves=(), cases=findings.cases[1:], controls=None)
-    assert claims.beyond(within) is None
+    assert not any(claims.beyond(within).values())
     assert "†" not in page(within)
     above = sample.task_metrics("circuit", 0.95)
     assert above.exceeds_dictionaries
@@ -214,9 +214,18 @@ def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findi
     marked = replace(findings, budget=(*findings.budget[:-2], above, findings.budget[-1]), curves=(), cases=())
     assert claims.headline(marked).count("†") == 1
     assert claims.summary(marked).count("†") == 1
-    assert claims.beyond(marked).startswith("† more faithful than the dictionaries")
+    assert claims.beyond(marked)["budget"].startswith("† more faithful than the dictionaries")
     assert "0.95†" in figures.budget(marked).axes[0].texts[-2].get_text()
     assert page(marked).count("†") >= 4
+
+
+def test_what_the_mark_says_stands_in_each_part_of_the_report_that_has_it(findings):
+    # Beyond their dictionaries are circuits in controls alone.
+    within = replace(findings, curves=(), cases=findings.cases[1:], core=None)
+    assert [part for part, note in claims.beyond(within).items() if note] == ["controls"]
+    before, after = page(within).split('<section id="controls">')
+    assert "more faithful than the dictionaries with all" not in before
+    assert after.split("</section>")[0].count("† more faithful than the dictionaries with all") == 1
 
 
 def test_claims_stand_beside_what_the_same_search_finds_in_controls(findings, seen):

@@ -167,7 +167,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
-    measures, errors = known.budget[-2], sum(one.node.is_error for one in circuit.nodes)
+    marks, measures, errors = claims.marks(known), known.budget[-2], sum(one.node.is_error for one in circuit.nodes)
     among = f" ({plural(errors, 'error')})" if errors else ""
     error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
@@ -202,7 +202,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         )
     )
     for said in (
-        claims.beyond(known) if measures.mark else None,
+        claims.mark_note([measures.mark, *marks["core"], *marks["unseen"]], claims.has_errors(known)),
         claims.stability(known),
         claims.core(known),
         claims.explained(known),

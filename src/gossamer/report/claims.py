@@ -74,22 +74,22 @@ def mark_note(marks: Iterable[str], errors: bool) -> str | None:
     )
 
 
-def marks(findings: Findings) -> list[str]:
-    """What stands beside each faithfulness of the findings."""
-    unseen, controls = findings.unseen, findings.controls
-    return [
-        *budget_marks(findings.budget),
-        *(case.circuit.mark for case in findings.cases),
-        *(point.task_metrics.mark for curve in findings.curves for point in curve.points),
-        *([] if findings.core is None else [findings.core.mark]),
-        *([] if unseen is None else [*budget_marks(unseen.budget), *(row.mark for row in unseen.others)]),
-        *(arm.mark(one) for arm in (controls.arms if controls else ()) for one in (arm.circuit, *arm.points)),
-    ]
+def marks(findings: Findings) -> dict[str, list[str]]:
+    """What stands beside each faithfulness of the findings, by the part of the report that it stands in."""
+    core, unseen = findings.core, findings.unseen
+    arms = () if findings.controls is None else findings.controls.arms
+    return {
+        "budget": [*budget_marks(findings.budget), *(case.circuit.mark for case in findings.cases)],
+        "curves": [point.task_metrics.mark for curve in findings.curves for point in curve.points],
+        "core": [] if core is None else [core.mark],
+        "unseen": [] if unseen is None else [*budget_marks(unseen.budget), *(row.mark for row in unseen.others)],
+        "controls": [arm.mark(one) for arm in arms for one in (arm.circuit, *arm.points)],
+    }
 
 
-def beyond(findings: Findings) -> str | None:
-    """What the mark says, where a circuit of the findings has it."""
-    return mark_note(marks(findings), has_errors(findings))
+def beyond(findings: Findings) -> dict[str, str | None]:
+    """What the mark says, by part of the report; None where no circuit has it there."""
+    return {part: mark_note(own, has_errors(findings)) for part, own in marks(findings).items()}
 
 
 def has_errors(findings: Findings) -> bool:

@@ -1,6 +1,7 @@
 """The circuit view: what the files say, and what only the model can say of the nodes a reader picks."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -97,7 +98,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             curves=[CurveShape.model_validate(curve) for curve in known.curves],
             drawn=None if drawn is None else CurvesData.model_validate(drawn),
             cases=list(map(case_shape, known.cases)),
-            footnote=footnote(claims.marks(known), claims.has_errors(known)),
+            footnote=footnote(chain.from_iterable(claims.marks(known).values()), claims.has_errors(known)),
             tables=list(tables(known)),
             warnings=list(known.warnings),
         )

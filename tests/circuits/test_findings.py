@@ -1,6 +1,8 @@
 """Findings of a tiny study, and the report written from them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,16 +183,33 @@ def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypa
         assert overlaps["bootstrap"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)
 
 
-def test_what_is_said_of_a_report_before_it_is_made(found: CircuitResult) -> None:
+@contextmanager
+def watched() -> Iterator[list[tuple[str, str]]]:
+    """The work that begins inside, each with what it is a part of."""
     begun: list[tuple[str, str]] = []
     reporter = SimpleNamespace(
-        begin=lambda what, total, part_of: begun.append((part_of, what)) or (lambda steps, note: None)
+        announce=lambda text: None,
+        begin=lambda what, total, part_of: begun.append((part_of, what)) or (lambda steps, note: None),
     )
     token = progress._reporter.set(reporter)
     try:
-        stability(found, 1)
+        yield begun
     finally:
         progress._reporter.reset(token)
+
+
+def test_how_far_a_report_is_is_told_in_each_of_its_long_parts(found: CircuitResult) -> None:
+    with watched() as begun:
+        collect_findings(found, methods=METHODS, reruns=0, subsets=2)
+    sizes = [part for part, what in begun if what == "circuits of every size"]
+    assert sizes == ["mask", *METHODS]
+    parts = {"baselines on validation prompts", "completeness", "restored errors", "graphs of held-out prompts"}
+    assert parts <= {what for _, what in begun}
+
+
+def test_what_is_said_of_a_report_before_it_is_made(found: CircuitResult) -> None:
+    with watched() as begun:
+        stability(found, 1)
     searches = [part for part, what in begun if what == "mask search"]
     assert searches == ["sample 1 of 1", "half 1 of 2", "half 2 of 2"]
     assert _cost(found, METHODS, 1).startswith(

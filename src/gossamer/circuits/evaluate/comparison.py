@@ -10,6 +10,7 @@ from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
 from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.prompt_metrics import PromptMetrics
+from gossamer.progress import track
 from gossamer.statistics import Interval
 
 # The baseline whose nodes are counted, in all of its rankings.
@@ -58,7 +59,7 @@ def chosen_baseline(choice: Evaluator, others: Sequence[MeasuredPath]) -> Measur
         return None
     nodes = others[0].path.nodes
     best: dict[int, tuple[float, Int[Tensor, _], PromptMetrics]] = {}
-    for other in others:
+    for other in track(others, "baselines on validation prompts", len(others)):
         if len(other.path.nodes) != len(nodes):
             continue
         for circuit, measured in zip(other.path.circuits, other.metrics, strict=True):

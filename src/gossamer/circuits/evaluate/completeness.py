@@ -7,6 +7,7 @@ from torch import Tensor
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.results import Completeness, KnockoutPoint
+from gossamer.progress import track
 
 
 def completeness(evaluator: Evaluator, circuit: Nodes, *, subsets: int = 12, seed: int = 0) -> Completeness:
@@ -28,7 +29,8 @@ def completeness(evaluator: Evaluator, circuit: Nodes, *, subsets: int = 12, see
         chosen = torch.randperm(len(circuit), generator=generator)[:size]
         removed.append(("random", torch.zeros(len(circuit), dtype=torch.bool).index_fill(0, chosen, True)))
     removed.append(("whole circuit", torch.ones(len(circuit), dtype=torch.bool)))
-    points = tuple(_point(evaluator, circuit, kind, gone) for kind, gone in removed)
+    knocked = track(removed, "completeness", len(removed))
+    points = tuple(_point(evaluator, circuit, kind, gone) for kind, gone in knocked)
     return Completeness(evaluator.task_metrics("circuit knocked out", evaluator.without(circuit)), points)
 
 

@@ -20,6 +20,7 @@ from gossamer.circuits.splice import Splice
 from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.display import plural, short_repr
 from gossamer.model.site import Site
+from gossamer.progress import part_of, track
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class Evaluator:
 
     def measured(self, path: CircuitPath) -> MeasuredPath:
         """Every circuit of a path on every prompt."""
-        return MeasuredPath(path, tuple(self.prompt_metrics(path.nodes.select(circuit)) for circuit in path.circuits))
+        with part_of(path.method):
+            circuits = track(path.circuits, "circuits of every size", len(path.circuits))
+            return MeasuredPath(path, tuple(self.prompt_metrics(path.nodes.select(circuit)) for circuit in circuits))
 
     def curve(self, measured: MeasuredPath) -> Curve:
         """Behaviour of every circuit of a path, with the areas under it.

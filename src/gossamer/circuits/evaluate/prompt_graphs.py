@@ -28,6 +28,7 @@ from gossamer.circuits.shortfalls import ExplainedInputs
 from gossamer.circuits.splice import Splice
 from gossamer.model.inputs import gathered
 from gossamer.model.site import Site
+from gossamer.progress import track
 from gossamer.statistics import Interval
 
 # The stream before the first layer.
@@ -77,7 +78,7 @@ def explained_inputs(evaluator: Evaluator, circuit: Nodes) -> ExplainedInputs | 
     rows = torch.arange(min(PROMPTS, len(splice.examples)), device=splice.model.device)
     some = splice.select(rows)
     found = []
-    for row in range(len(rows)):
+    for row in track(range(len(rows)), "graphs of held-out prompts", len(rows)):
         graph = prompt_graph(some, circuit, row)
         scores = graph_scores(graph.effects, graph.errors, graph.tokens, graph.outputs)
         found.append((scores.replacement, scores.completeness))

@@ -1,6 +1,7 @@
 """Which sites and roles the dictionaries lose the task at: their exact errors restored in one place at a time."""
 
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.shortfalls import RestoredError
 from gossamer.circuits.splice import Splice
 from gossamer.model.site import Site
+from gossamer.progress import track
 
 
 def restored_errors(evaluator: Evaluator) -> tuple[RestoredError, ...]:
@@ -25,13 +27,13 @@ def restored_errors(evaluator: Evaluator) -> tuple[RestoredError, ...]:
         return ()
     roles = splice.examples.clean.roles
     present = [name for index, name in enumerate(splice.nodes.roles) if bool((roles == index).any())]
+    places = list(product((*splice.dictionaries, None), (*present, None)))
     found = []
-    for site in (*splice.dictionaries, None):
-        for role in (*present, None):
-            network = partial(_restored, splice.with_nodes(splice.nodes.none(), non_nodes="kept"), site, role)
-            of_prompts = evaluator.full.prompt_metrics_of(network, splice.batch_size)
-            measured = evaluator.task_metrics("restored", of_prompts)
-            found.append(RestoredError(site, role, measured.faithfulness, measured.kl))
+    for site, role in track(places, "restored errors", len(places)):
+        network = partial(_restored, splice.with_nodes(splice.nodes.none(), non_nodes="kept"), site, role)
+        of_prompts = evaluator.full.prompt_metrics_of(network, splice.batch_size)
+        measured = evaluator.task_metrics("restored", of_prompts)
+        found.append(RestoredError(site, role, measured.faithfulness, measured.kl))
     return tuple(found)
 
 

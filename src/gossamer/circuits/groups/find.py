@@ -20,6 +20,7 @@ from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
 from gossamer.display import quoted
 from gossamer.features.feature import Node
+from gossamer.progress import track
 from gossamer.statistics import Interval
 
 # A circuit is shown in so many times fewer boxes than nodes; it is tested in these; random groupings of each.
@@ -126,7 +127,7 @@ def group_test(evaluator: Evaluator, found: CircuitGroups, *, seed: int = 0) -> 
         return GroupPoint(boxes, interval(metric(label)), interval(torch.stack(draws).mean(dim=0)), shares)
 
     whole = interval(evaluator.prompt_metrics(found.circuit).metric)
-    points = tuple(map(point, sorted(counts, reverse=True)))
+    points = tuple(map(point, track(sorted(counts, reverse=True), "groups", len(counts))))
     tested = len(evaluator.splice.examples)
     return GroupTest(
         whole, points, found.boxes, found.within, POINTS_LOST, found.chosen_on, tested, made_by=found.made_by

@@ -90,6 +90,16 @@ def test_every_part_is_of_the_circuit_that_was_found(found: CircuitResult, evalu
     assert evaluated.completeness.points[0].circuit == pytest.approx(circuit.measured["faithfulness"], rel=1e-6)
 
 
+def test_at_its_size_the_curve_is_of_the_reported_circuit(found: CircuitResult) -> None:
+    # Worse nodes in its place on the path: exact steps that every size has do not come to the reported ones.
+    chosen = set(found.circuit.positions(found.path.nodes).tolist())
+    worse = torch.tensor([place for place in range(len(found.path.nodes)) if place not in chosen][-12:])
+    away = replace(found, path=replace(found.path, circuits=(*found.path.circuits[:-1], worse)))
+    told = collect_findings(away, methods=[], reruns=0, subsets=2)
+    at = {point.size: point.task_metrics for point in told.curves[0].points}
+    assert at[len(chosen)] == replace(told.budget[-2], name="mask")
+
+
 def test_where_it_falls_short_is_reported(found: CircuitResult, evaluated: Findings) -> None:
     assert evaluated.tail is not None
     assert evaluated.tail.mean == pytest.approx(evaluated.budget[-2].kl)

@@ -34,6 +34,14 @@ def test_of_size_is_the_largest_that_fits(nodes: Nodes) -> None:
         path.of_size(1)
 
 
+def test_a_circuit_stands_at_its_size(nodes: Nodes) -> None:
+    path = CircuitPath.from_order("chance", nodes, torch.arange(15), (10, 6, 2), 0.0)
+    other = torch.arange(14, 8, -1)
+    assert [one.tolist() for one in path.through(other).circuits[1:]] == [other.tolist(), [0, 1]]
+    assert path.through(other[:3]).sizes == [10, 6, 3, 2]
+    assert path.sizes == [10, 6, 2]
+
+
 def test_sizes_must_fall(nodes: Nodes) -> None:
     circuits = [torch.arange(size) for size in (4, 6, 2)]
     with pytest.raises(UsageError, match=r"chance path: circuits by falling size expected, found sizes \[4, 6, 2\]"):

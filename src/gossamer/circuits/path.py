@@ -1,7 +1,7 @@
 """A family of circuits of falling size: what every method returns."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -95,3 +95,8 @@ class CircuitPath:
             if len(circuit) <= size:
                 return circuit
         raise UsageError(f"no circuit of at most {size} nodes on the {self.method} path; its sizes are {self.sizes}")
+
+    def through(self, circuit: Int[Tensor, "chosen"]) -> "CircuitPath":
+        """The path with this circuit at its size, in place of its own of that size if it has one."""
+        others = [own for own in self.circuits if len(own) != len(circuit)]
+        return replace(self, circuits=tuple(sorted([*others, circuit], key=len, reverse=True)))

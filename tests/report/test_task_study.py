@@ -208,3 +208,15 @@ def test_a_panel_a_task_with_the_best_baseline_of_each_size():
     assert list(line.get_xdata()) == [100, 250, 500]
     with pytest.raises(GossamerError, match="at least one task with a circuit expected"):
         task_study_figure(replace(study, findings={}))
+
+
+def test_no_circuit_of_ours_is_outside_the_picture():
+    study = sample()
+    assert task_study_figure(study).axes[0].get_ylim() == (-0.1, 1.25)
+    name, found = next(iter(study.findings.items()))
+    first, *others = found.curves
+    row = first.points[0].task_metrics
+    over = replace(row, faithfulness=replace(row.faithfulness, value=2.0))
+    first = replace(first, points=(replace(first.points[0], task_metrics=over), *first.points[1:]))
+    study = replace(study, findings={**study.findings, name: replace(found, curves=(first, *others))})
+    assert {axes.get_ylim()[1] for axes in task_study_figure(study).axes if axes.get_visible()} == {2.1}

@@ -34,6 +34,9 @@ def task_study_figure(study: TaskStudy) -> Figure:
         for axes, (name, found) in zip(grid.flat, study.findings.items(), strict=False):
             _panel(axes, found)
             style.title(axes, name, style.PAGE / columns)
+        # Baselines may leave the picture, by as much as they overshoot; our own curves may not.
+        highest = max(max(_values(found.curves[0])[1]) for found in study.findings.values())
+        grid[0, 0].set_ylim(-0.1, max(1.25, 1.05 * highest))
         for axes in grid[:, 0]:
             axes.set_ylabel("faithfulness")
         handles = [
@@ -73,7 +76,6 @@ def _panel(axes: Axes, found: Findings) -> None:
     axes.plot(sizes, values, color=style.OURS, marker="o", markersize=2.4, linewidth=1.4, zorder=4, gid="mask")
     axes.axhline(found.budget[-3].faithfulness.value, color=style.MUTED, linestyle=":", linewidth=0.9)
     axes.set_xscale("log")
-    axes.set_ylim(-0.1, 1.25)
     axes.grid(color=style.RULE, linewidth=0.4)
     axes.set_xlabel("nodes")
 

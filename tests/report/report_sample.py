@@ -203,7 +203,7 @@ def families() -> Families:
         one, two, whole = (
             CircuitNumbers(18, _around(value), _around(1 - value), 0.9, 0.1) for value in (own, others, 0.7)
         )
-        return PromptFamily(name, 40, 20, (), 0.3, _around(0.82), one, two, whole)
+        return PromptFamily(name, 40, 20, (), 0.3, _around(0.82), one, two, whole, 0.93, 0.95)
 
     alike = overlap("family", ("all prompts", "ABBA", "<b>BABA</b>"), (18, 18, 18), 0.3)
     return Families("case", 18, (family("ABBA", 0.91, 0.42), family("<b>BABA</b>", 0.88, 0.37)), alike, ("odd",))

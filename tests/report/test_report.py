@@ -251,12 +251,20 @@ def test_families_stand_with_their_own_prompts_and_the_others(findings, seen):
     assert said.count("searches on its samples agree 0.82 [0.79, 0.84]") == 2
     text = re.sub(r"\s+", " ", seen.text)
     assert "ABBA40200" in text
-    assert "its ownthe others'0.42 [0.39, 0.44]0.58 [0.55, 0.60]" in text
+    assert "its ownthe others'0.950.42 [0.39, 0.44]0.58 [0.55, 0.60]" in text
+    assert "its ownits own0.930.91 [" in text
     assert "Too few prompts: odd" in text
     assert "<b>BABA" not in page(findings)
     assert "--families" not in claims.core(findings)
     assert "over fewer than" not in said + page(findings)
     first, *rest = findings.families.families
+    beyond = replace(findings.families, families=(replace(first, dictionaries=0.9), *rest))
+    marked = replace(findings, families=beyond, curves=(), cases=findings.cases[1:], core=None, controls=None)
+    assert [part for part, note in claims.beyond(marked).items() if note] == ["families"]
+    assert claims.families(marked).count("†") == 1
+    shown = page(marked).split('<section id="families">')[1].split("</section>")[0]
+    assert re.search(r"0\.91 .*†</td>", shown)
+    assert shown.count("† more faithful than the dictionaries with all") == 1
     few = replace(findings, families=replace(findings.families, families=(replace(first, held_out=9), *rest)))
     assert claims.families(few).endswith("; intervals over fewer than 10 prompts say little")
     assert "Intervals over fewer than 10 prompts say little." in page(few)

@@ -202,7 +202,9 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         )
     )
     for said in (
-        claims.mark_note([measures.mark, *marks["core"], *marks["unseen"]], claims.has_errors(known)),
+        claims.mark_note(
+            [measures.mark, *marks["core"], *marks["families"], *marks["unseen"]], claims.has_errors(known)
+        ),
         claims.stability(known),
         claims.core(known),
         claims.explained(known),

@@ -78,11 +78,13 @@ def marks(findings: Findings) -> dict[str, list[str]]:
     """What stands beside each faithfulness of the findings, by the part of the report that it stands in."""
     core, unseen = findings.core, findings.unseen
     arms = () if findings.controls is None else findings.controls.arms
+    families = () if findings.families is None else findings.families.families
     return {
         "budget": [*budget_marks(findings.budget), *(case.circuit.mark for case in findings.cases)],
         "curves": [point.task_metrics.mark for curve in findings.curves for point in curve.points],
         "core": [] if core is None else [core.mark],
         "unseen": [] if unseen is None else [*budget_marks(unseen.budget), *(row.mark for row in unseen.others)],
+        "families": [mark for family in families for mark in family.marks],
         "controls": [arm.mark(one) for arm in arms for one in (arm.circuit, *arm.points)],
     }
 
@@ -336,11 +338,12 @@ def families(findings: Findings) -> str | None:
     if found is None:
         return None
     each = [
-        f"{family.name!r} ({plural(len(family.nodes), 'node')}): {shares(family.own.faithfulness)}, of the others' "
-        f"{percent(family.others.faithfulness.value)}; the circuit of all prompts "
-        f"{percent(family.whole.faithfulness.value)}; searches on its samples agree "
+        f"{family.name!r} ({plural(len(family.nodes), 'node')}): {shares(family.own.faithfulness)}{own}, "
+        f"of the others' {percent(family.others.faithfulness.value)}{others}; the circuit of all prompts "
+        f"{percent(family.whole.faithfulness.value)}{whole}; searches on its samples agree "
         f"{'unknown' if family.agreement is None else interval(family.agreement)}"
         for family in found.families
+        for own, others, whole in [family.marks]
     ]
     fewest = min(family.held_out for family in found.families)
     return (

@@ -1,5 +1,6 @@
 """Each family is searched as its prompts alone would be, and measured on its own held-out prompts and on the others."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.methods import MaskedPrompts, MethodInputs, searched
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
+from gossamer.circuits.task_metrics import BEYOND
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tasks.split import Split
@@ -67,6 +69,19 @@ def test_it_is_measured_on_its_own_prompts_and_on_the_others(found: CircuitResul
         expected = float(values[rows].mean() / own[rows].mean())
         assert measured.faithfulness.value == pytest.approx(expected)
     assert longer.whole.size == len(found.nodes)
+    spliced = found.study.evaluator.dictionaries.metric.double()
+    for rows, kept in ((slice(0, None, 2), longer.dictionaries), (slice(1, None, 2), longer.dictionaries_others)):
+        assert kept == pytest.approx(float(spliced[rows].mean() / own[rows].mean()))
+
+
+def test_what_exceeds_the_dictionaries_on_the_same_prompts_is_marked(families: Families) -> None:
+    one = families.families[0]
+    below, above = one.own.faithfulness.value + 0.1, one.own.faithfulness.value - 0.1
+    assert replace(one, dictionaries=below, whole=one.own).marks[::2] == ("", "")
+    assert replace(one, dictionaries=above, whole=one.own).marks[::2] == (BEYOND, BEYOND)
+    assert replace(one, dictionaries_others=one.others.faithfulness.value - 0.1).marks[1] == BEYOND
+    # Findings of an older version do not say what the dictionaries keep.
+    assert replace(one, dictionaries=math.nan, dictionaries_others=math.nan).marks == ("", "", "")
 
 
 def test_sides_stay_apart_where_both_have_prompts_of_the_family(found: CircuitResult) -> None:

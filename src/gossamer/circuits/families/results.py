@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.circuits.overlap import Overlap
+from gossamer.circuits.task_metrics import circuit_mark
 from gossamer.display import plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.statistics import Interval
@@ -25,6 +26,8 @@ class PromptFamily:
         own: its circuit on its own held-out prompts.
         others: its circuit on those of all other families.
         whole: the circuit of all prompts on its held-out prompts.
+        dictionaries, dictionaries_others: faithfulness of the dictionaries with all of their latents on its held-out
+            prompts, and on those of all other families.
     """
 
     name: str
@@ -36,8 +39,20 @@ class PromptFamily:
     own: CircuitNumbers
     others: CircuitNumbers
     whole: CircuitNumbers
+    dictionaries: float = math.nan
+    dictionaries_others: float = math.nan
 
     __repr__ = short_repr
+
+    @property
+    def marks(self) -> tuple[str, str, str]:
+        """What stands beside the faithfulness of own, others and whole."""
+        kept = (self.dictionaries, self.dictionaries_others, self.dictionaries)
+        own, others, whole = (
+            circuit_mark(one.faithfulness.value, of)
+            for one, of in zip((self.own, self.others, self.whole), kept, strict=True)
+        )
+        return own, others, whole
 
     def _facts(self) -> Iterator[str]:
         yield repr(self.name)

@@ -133,4 +133,6 @@ def _measured(
         on(inside, nodes),
         on(outside, nodes),
         on(inside, found.nodes),
+        inside.faithfulness(inside.dictionaries),
+        outside.faithfulness(outside.dictionaries),
     )

@@ -287,14 +287,18 @@ def test_a_case_that_is_kept_much_worse_is_warned_of() -> None:
         return PromptCase(name, prompts, does("full model", 1.0), does("circuit", kept))
 
     even = [case("fails", 40, 0.98), case("few", 7, 0.1), case("works", 40, 0.65), case("hopeless", 9, 0.1, full=-1.0)]
-    assert _uneven(even, 0.81) == ()
-    (said,) = _uneven([*even, case("worse", 8, 0.6)], 0.81)
+    kept = Interval(0.81, 0.7, 0.9)
+    assert _uneven(even, kept) == ()
+    (said,) = _uneven([*even, case("worse", 8, 0.6)], kept)
     assert "keeps 81% of the logit difference over all held-out prompts" in said
     assert "only 60% on the 8 prompts of case 'worse':" in said
     many = [case(f"kind {number}", 10, 0.1 * number) for number in range(1, 8)]
-    (said,) = _uneven(many, 1.0)
+    (said,) = _uneven(many, Interval(1.0, 1.0, 1.0))
     assert said.index("10% on the 10") < said.index("20% on the 10") < said.index("30% on the 10")
     assert "(and 4 more cases like these)" in said
+    # A circuit that does nothing is not "only" worse somewhere: -8 % of one kind beside -6 % of all.
+    assert _uneven([case("BABA", 33, -0.08)], Interval(-0.06, -0.18, 0.06)) == ()
+    assert _uneven([case("BABA", 33, -0.08)], Interval(0.06, 0.01, 0.12)) != ()
 
 
 def test_the_prompt_has_its_tokens_and_roles_without_padding(found: CircuitResult, task: Task) -> None:

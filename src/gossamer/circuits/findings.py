@@ -44,6 +44,7 @@ from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource
 from gossamer.model.site import SiteMapping
 from gossamer.progress import announce, duration, part_of
+from gossamer.statistics import Interval
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 from gossamer.tasks.split import shared_words
 from gossamer.tasks.task import Task
@@ -123,7 +124,7 @@ def collect_findings(
         nodes=cards,
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, metric)),
+        warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness, metric)),
         metric=metric.label,
         unit=metric.unit,
         kept=kept(metric),
@@ -361,14 +362,19 @@ def _losses(study: Study) -> tuple[str, ...]:
     )
 
 
-def _uneven(cases: Sequence[PromptCase], overall: float, metric: Metric = LOGIT_DIFFERENCE) -> tuple[str, ...]:
-    """A warning when the circuit does much worse on some kinds of prompts than on all: means hide that."""
+def _uneven(cases: Sequence[PromptCase], overall: Interval, metric: Metric = LOGIT_DIFFERENCE) -> tuple[str, ...]:
+    """A warning when the circuit does much worse on some kinds of prompts than on all: means hide that.
+
+    Where it does nothing on all of them, within the interval, no kind of prompts is worse off.
+    """
+    if overall.low <= 0:
+        return ()
     weak = [
         (case.circuit.faithfulness.value, case)
         for case in cases
         if case.prompts >= CASE_PROMPTS
         and (metric.distance or case.full.metric.value > 0)
-        and case.circuit.faithfulness.value < CASE_SHARE * overall
+        and case.circuit.faithfulness.value < CASE_SHARE * overall.value
     ]
     if not weak:
         return ()
@@ -376,6 +382,6 @@ def _uneven(cases: Sequence[PromptCase], overall: float, metric: Metric = LOGIT_
     said = [f"{share:.0%} on the {case.prompts} prompts of case {case.name!r}" for share, case in weak[:3]]
     more = f" (and {len(weak) - 3} more cases like these)" if len(weak) > 3 else ""
     return (
-        f"The circuit keeps {overall:.0%} of the {kept(metric)} over all held-out prompts, but only "
+        f"The circuit keeps {overall.value:.0%} of the {kept(metric)} over all held-out prompts, but only "
         f"{', '.join(said)}{more}: read the table of cases, and ask for more faithfulness.",
     )

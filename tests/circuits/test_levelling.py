@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gossamer.circuits.levelling import levelled
+from gossamer.circuits.levelling import by_importance, levelled
 from gossamer.circuits.loss import metric_loss
 from gossamer.circuits.measured_circuit import MeasuredCircuit
 
@@ -36,6 +36,13 @@ def mean(circuit: torch.Tensor) -> float:
 TASK, HELPING, HURTING, IDLE = torch.arange(N).split([10, 40, 40, 110])
 TOO_MUCH = torch.cat([TASK, HELPING[:16], IDLE[:40]])
 TOO_LITTLE = torch.cat([TASK, HURTING[:16], IDLE[:40]])
+
+
+def test_what_matters_least_leaves_first_and_what_hurts_most_after_what_does_nothing() -> None:
+    slopes = torch.tensor([-0.5, 0.3, 0.0, -0.1, 0.01, 0.2, -0.4, 0.0])
+    leaving, coming = by_importance(torch.tensor([0, 1, 2, 3, 4]), slopes)
+    assert leaving.tolist() == [2, 4, 1, 3, 0]
+    assert coming.tolist() == [6, 7, 5]
 
 
 @pytest.mark.parametrize(("circuit", "before"), [(TOO_MUCH, 0.0548), (TOO_LITTLE, -0.0548)])

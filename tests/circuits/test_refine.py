@@ -77,17 +77,6 @@ def test_the_gradient_by_finite_differences(refiner: CircuitRefiner) -> None:
     assert found[at_end(refiner, 9)].item() < -0.1
 
 
-def test_the_gradient_is_of_the_first_prompts_where_there_are_many(
-    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    circuit = at_end(refiner, 3, 14, 0)
-    expected, whole = replace(refiner, prompts=5).gradient(circuit), refiner.gradient(circuit)
-    monkeypatch.setattr("gossamer.circuits.refine._PROPOSING", 5)
-    found = refiner.gradient(circuit)
-    torch.testing.assert_close(found, expected)
-    assert (found - whole).abs().max() > 1e-3
-
-
 def test_nodes_that_miss_are_exchanged_for_planted_ones(refiner: CircuitRefiner) -> None:
     poor, good = at_end(refiner, STEADY[0], 20, 21), at_end(refiner, *STEADY, CHANGING)
     found = refiner.swap(poor)
@@ -214,6 +203,22 @@ def test_what_other_words_lose_is_left_to_a_circuit(refiner: CircuitRefiner, sli
     # With .002 lost elsewhere its mean comes to about that much.
     found = knowing(refiner, circuit, lost=0.002).swap(circuit)
     assert refiner.found(found)[1].mean() == pytest.approx(0.002, abs=0.003)
+
+
+def test_nodes_of_a_circuit_that_falls_short_on_other_words_are_not_exchanged_for_its_overshoot_here(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.circuits.refine.LEAST_LEVELLED", 1)
+    good = at_end(refiner, *STEADY, CHANGING)
+    doubled = [torch.cat([good, node[None]]) for node in torch.arange(len(refiner.splice.nodes)) if node not in good]
+    loud = max(doubled, key=lambda circuit: refiner.found(circuit)[1].mean().item())
+    excess = refiner.found(loud)[1].mean().item()
+    assert excess > 0.02
+    assert not torch.equal(knowing(refiner, loud, lost=0.5 * excess).swap(loud), loud)
+    assert torch.equal(knowing(refiner, loud, lost=1.5 * excess).swap(loud), loud)
+    # One that falls short here too is exchanged whatever is known.
+    poor = at_end(refiner, STEADY[0], 20, 21)
+    assert not torch.equal(knowing(refiner, poor, lost=0.1).swap(poor), poor)
 
 
 def test_small_circuits_and_other_losses_are_not_levelled(

@@ -60,9 +60,21 @@ def _small_changes(
 
     As many of either as change the mean by so much, to first order; at most half of the circuit.
     """
-    own, most = slope[circuit], min(len(circuit) // 2, len(slope) - len(circuit))
-    # Before all others those without which the loss is no higher, and of both the ones that matter least.
+    most = min(len(circuit) // 2, len(slope) - len(circuit))
+    leaving, coming = by_importance(circuit, slope)
+    gained = (slope[leaving[:most]] - slope[coming[:most]]).cumsum(0)
+    return leaving, coming[:most], 1 + int((gained < change).sum())
+
+
+def by_importance(
+    circuit: Int[Tensor, "chosen"], slope: Float[Tensor, "node"]
+) -> tuple[Int[Tensor, "chosen"], Int[Tensor, "others"]]:
+    """A circuit's nodes that matter least first, and all others, those that help most first; to first order.
+
+    Before all others go those without which the loss is no higher, and of both kinds the ones that matter least: what
+    hurts most on the prompts of a gradient does so by their names, and circuits without it keep little of others.
+    """
+    own = slope[circuit]
     leaving = circuit[torch.argsort(own.abs() + (own < 0) * own.abs().max(), stable=True)]
-    coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[:most]
-    gained = (slope[leaving[:most]] - slope[coming]).cumsum(0)
-    return leaving, coming, 1 + int((gained < change).sum())
+    coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
+    return leaving, coming

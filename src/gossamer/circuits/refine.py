@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
-from gossamer.circuits.levelling import LEAST_LEVELLED, levelled
+from gossamer.circuits.levelling import LEAST_LEVELLED, by_importance, levelled
 from gossamer.circuits.loss import Loss, metric_loss, prompt_loss
 from gossamer.circuits.measured_circuit import CLEARLY, EQUAL, MeasuredCircuit, lower
 from gossamer.circuits.path import CircuitPath
@@ -23,8 +23,6 @@ from gossamer.display import short_repr
 from gossamer.progress import begin
 
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
-# Prompts of a gradient, which proposes nodes and decides nothing: with more of them exchanges are no better.
-_PROPOSING = 32
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
@@ -65,6 +63,7 @@ class CircuitRefiner:
     unseen: Callable[[], Unseen | None] = lambda: None
     # A path is improved and then judged: what is known of a circuit by then is not measured again.
     _known: dict[tuple[int, ...], MeasuredCircuit] = field(default_factory=dict, init=False, compare=False)
+    _gradients: dict[MeasuredCircuit, Tensor] = field(default_factory=dict, init=False, compare=False)
 
     __repr__ = short_repr
 
@@ -119,11 +118,16 @@ class CircuitRefiner:
         return loss.double().mean().item(), excess
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
-        """Derivative of the mean loss by every candidate's mask at the hard circuit, on the first 32 prompts."""
+        """Derivative of the mean loss by every candidate's mask at the hard circuit, on the fitted prompts."""
         return self._gradient(self._measured(circuit))
 
     def _gradient(self, found: MeasuredCircuit) -> Float[Tensor, "node"]:
-        lean, count = found.excess.mean().sign(), min(self._count, _PROPOSING)
+        if found not in self._gradients:
+            self._gradients[found] = self._measured_gradient(found)
+        return self._gradients[found]
+
+    def _measured_gradient(self, found: MeasuredCircuit) -> Float[Tensor, "node"]:
+        lean, count = found.excess.mean().sign(), self._count
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, found.circuit, 1.0)
 
         def part(rows: slice) -> Tensor:
@@ -224,12 +228,11 @@ class CircuitRefiner:
     def _exchanged(self, start: MeasuredCircuit) -> MeasuredCircuit:
         found = self._unless_ranked(start)
         for _ in range(_EXCHANGES):
-            if found.meets or len(found.circuit) == len(self.splice.nodes):
+            full = len(found.circuit) == len(self.splice.nodes)
+            if full or found.meets or self._short_elsewhere(found, start):
                 break
-            circuit, slope = found.circuit, self._gradient(found)
-            leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
-            coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
-            trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
+            leaving, coming = by_importance(found.circuit, self._gradient(found))
+            trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(leaving) // 4, len(coming))))
             better = next((trial for trial in map(self._measured, trials) if trial.better(found)), None)
             if better is None:
                 break
@@ -238,11 +241,18 @@ class CircuitRefiner:
 
     def _levelled(self, found: MeasuredCircuit, searched: MeasuredCircuit) -> MeasuredCircuit:
         """:func:`levelled`, where it is known what circuits of the searched one's size lose on other words."""
-        known = self.unseen() if self.loss == "metric" and len(found.circuit) >= LEAST_LEVELLED else None
-        if known is None:
-            return found
-        lost = known.at(len(searched.circuit)) - searched.missed
-        return levelled(found, lost, self._gradient, self._measured)
+        lost = self._lost(searched)
+        return found if lost is None else levelled(found, lost, self._gradient, self._measured)
+
+    def _lost(self, searched: MeasuredCircuit) -> Float[Tensor, "rows"] | None:
+        """What circuits of its size lose on words that they were not fitted to; None: that is not known."""
+        known = self.unseen() if self.loss == "metric" and len(searched.circuit) >= LEAST_LEVELLED else None
+        return None if known is None else known.at(len(searched.circuit)) - searched.missed
+
+    def _short_elsewhere(self, found: MeasuredCircuit, searched: MeasuredCircuit) -> bool:
+        """Whether it does more than the full model here and, as far as is known, less on other words."""
+        lost = self._lost(searched) if found.mean_excess > 0 else None
+        return lost is not None and found.mean_excess + lost.mean().item() < 0
 
     def _unless_ranked(self, found: MeasuredCircuit) -> MeasuredCircuit:
         """The circuit, or the first nodes of one of the rankings where these are clearly better."""

@@ -79,7 +79,18 @@ def test_pins_by_keys_are_measured_undone_and_in_the_address(visit, made):
     assert second in chips
     # All of them, on the held-out prompts, are the circuit of the file.
     page.click("text=Pin all")
+    page.wait_for_selector(".pinned [aria-busy=false]")
+    held = []
+    page.route("**/score", lambda route: held.append(route))
     page.click("text=Measure on the held-out prompts")
+    page.wait_for_selector(".pinned [aria-busy=true]")
+    # What stands there until the answer comes is of the other prompts, and says so.
+    assert page.locator("text=/On \\d+ prompts: training prompts/").count() == 1
+    assert page.locator("text=/On \\d+ held-out prompts/").count() == 0
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    page.unroute("**/score")
     page.wait_for_selector("text=/On \\d+ held-out prompts/")
     page.wait_for_selector(".pinned [aria-busy=false]")
     said = page.inner_text(".scores tr.ours td >> nth=0").split()[0].replace("−", "-")

@@ -39,23 +39,25 @@ export function titleOf(page: Shapes["CircuitPage"], marks: Marks, name: string)
   return marks.labels[name] ?? (node?.words.length ? `${node.words[0]} ${name}` : name);
 }
 
-type Measuring = { state: "idle" } | { state: "measuring"; before: Score | null } | { state: "measured"; score: Score } | { state: "failed"; error: Refusal };
+/** What the server said last, and to which question: numbers say themselves what they were measured on, so none stands under another's name. */
+type Answer = { asked: string; heldOut: boolean; score: Score | null; error: Refusal | null };
 
-/** Numbers of the pinned nodes. While more are pinned the last ones stay, greyed, so that the eye can compare. */
+/** Numbers of the pinned nodes. While others are measured the last ones stay, greyed, so that the eye can compare. */
 function Live({ id, pinned, metric, unit }: { id: string; pinned: string[]; metric: string; unit: string }) {
-  const [found, setFound] = useState<Measuring>({ state: "idle" });
+  const [last, setLast] = useState<Answer | null>(null);
   const [heldOut, setHeldOut] = useState(false);
   const [again, setAgain] = useState(0);
   const key = pinned.join(" ");
+  const asked = JSON.stringify([id, key, heldOut, again]);
   useEffect(() => setHeldOut(false), [key]);
   useEffect(() => {
-    if (!pinned.length) return setFound({ state: "idle" });
+    if (!pinned.length) return setLast(null);
     const stop = new AbortController();
-    setFound((now) => ({ state: "measuring", before: now.state === "measured" ? now.score : now.state === "measuring" ? now.before : null }));
+    const keep = (answer: Pick<Answer, "score" | "error">) => !stop.signal.aborted && setLast({ asked, heldOut, ...answer });
     const timer = setTimeout(() => {
       post("/api/v1/circuits/{circuit}/score", { circuit: id }, { nodes: pinned, prompts: heldOut ? "held out" : "choice" }, stop.signal).then(
-        (score) => !stop.signal.aborted && setFound({ state: "measured", score }),
-        (error: unknown) => !stop.signal.aborted && setFound({ state: "failed", error: refusalOf(error) }),
+        (score) => keep({ score, error: null }),
+        (error: unknown) => keep({ score: null, error: refusalOf(error) }),
       );
     }, 250);
     return () => {
@@ -63,17 +65,18 @@ function Live({ id, pinned, metric, unit }: { id: string; pinned: string[]; metr
       stop.abort();
     };
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [id, key, heldOut, again]);
-  if (found.state === "idle") return <p className="note">Pin nodes (P) to see what they keep of the task by themselves, and what is left without them.</p>;
-  if (found.state === "failed") return <Failed error={found.error} retry={() => setAgain(again + 1)} />;
-  const score = found.state === "measured" ? found.score : found.before;
+  }, [asked]);
+  if (!pinned.length) return <p className="note">Pin nodes (P) to see what they keep of the task by themselves, and what is left without them.</p>;
+  const measuring = last?.asked !== asked;
+  if (!measuring && last?.error) return <Failed error={last.error} retry={() => setAgain(again + 1)} />;
+  const score = last?.score;
   return (
-    <div className={found.state === "measuring" ? "stale" : ""} aria-busy={found.state === "measuring"}>
+    <div className={measuring ? "stale" : ""} aria-busy={measuring}>
       {score ? <Numbers score={score} metric={metric} unit={unit} /> : <Waiting>Measuring; the first time loads the model …</Waiting>}
-      <div aria-live="polite" className="hidden">{found.state === "measured" ? `The pinned nodes keep ${number(found.score.pinned.faithfulness.value)} of the task` : ""}</div>
+      <div aria-live="polite" className="hidden">{score && !measuring ? `The pinned nodes keep ${number(score.pinned.faithfulness.value)} of the task` : ""}</div>
       {score && (
         <p className="note">
-          {heldOut ? `On ${count(score.prompts, "held-out prompt")}.` : `On ${count(score.prompts, "prompt")}: ${score.measured_on}. A choice made by looking at these numbers has to be reported on others.`}{" "}
+          {last?.heldOut ? `On ${count(score.prompts, "held-out prompt")}.` : `On ${count(score.prompts, "prompt")}: ${score.measured_on}. A choice made by looking at these numbers has to be reported on others.`}{" "}
           {!heldOut && <button type="button" onClick={() => setHeldOut(true)}>Measure on the held-out prompts</button>}
         </p>
       )}

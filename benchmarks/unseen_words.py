@@ -46,7 +46,7 @@ def rows(title: str, study: Study, search: SearchSettings) -> Iterator[Row]:
         found = measured(circuit)
         lost = known.at(len(circuit)) - found.missed
         kept = _excess(study, circuit)
-        new = levelled(found, lost, lambda one: refiner.gradient(one.circuit), measured)
+        new = levelled(found, lost, lambda one: refiner.slope(one.circuit), measured)
         foretold, levelled_to = found.mean_excess + lost.mean().item(), kept
         if new is not found:
             levelled_to = _excess(study, new.circuit)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from gossamer.circuits.levelling import by_importance, levelled
+from gossamer.circuits.levelling import levelled
 from gossamer.circuits.loss import metric_loss
 from gossamer.circuits.measured_circuit import MeasuredCircuit
+from gossamer.circuits.slope import Slope
 
 N = 200
 # Ten nodes do the task together; of the others some help a little, some hurt a little, and many do nothing.
@@ -25,8 +26,8 @@ def measured(circuit: torch.Tensor) -> MeasuredCircuit:
     return MeasuredCircuit(circuit, measure, measure)
 
 
-def slope(found: MeasuredCircuit) -> torch.Tensor:
-    return EFFECTS * found.excess.mean().sign()
+def slope(found: MeasuredCircuit) -> Slope:
+    return Slope(EFFECTS * found.excess.mean().sign(), torch.zeros(N))
 
 
 def mean(circuit: torch.Tensor) -> float:
@@ -36,13 +37,6 @@ def mean(circuit: torch.Tensor) -> float:
 TASK, HELPING, HURTING, IDLE = torch.arange(N).split([10, 40, 40, 110])
 TOO_MUCH = torch.cat([TASK, HELPING[:16], IDLE[:40]])
 TOO_LITTLE = torch.cat([TASK, HURTING[:16], IDLE[:40]])
-
-
-def test_what_matters_least_leaves_first_and_what_hurts_most_after_what_does_nothing() -> None:
-    slopes = torch.tensor([-0.5, 0.3, 0.0, -0.1, 0.01, 0.2, -0.4, 0.0])
-    leaving, coming = by_importance(torch.tensor([0, 1, 2, 3, 4]), slopes)
-    assert leaving.tolist() == [2, 4, 1, 3, 0]
-    assert coming.tolist() == [6, 7, 5]
 
 
 @pytest.mark.parametrize(("circuit", "before"), [(TOO_MUCH, 0.0548), (TOO_LITTLE, -0.0548)])

@@ -100,7 +100,7 @@ class KeptSearch:
         return CircuitResult(self.circuit, chosen, path, study, circuit_effects(study, chosen), self.search)
 
 
-FORMAT: Format[KeptSearch] = Format("gossamer.circuit_search", 4, KeptSearch, "a kept search for a circuit")
+FORMAT: Format[KeptSearch] = Format("gossamer.circuit_search", 5, KeptSearch, "a kept search for a circuit")
 
 
 def find_circuit_once(

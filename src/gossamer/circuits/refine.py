@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
-from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
-from gossamer.circuits.levelling import LEAST_LEVELLED, by_importance, levelled
+from gossamer.circuits.levelling import LEAST_LEVELLED, levelled
 from gossamer.circuits.loss import Loss, metric_loss, prompt_loss
 from gossamer.circuits.measured_circuit import CLEARLY, EQUAL, MeasuredCircuit, lower
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network
+from gossamer.circuits.slope import Slope
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.unseen import Unseen
 from gossamer.display import short_repr
@@ -24,7 +24,9 @@ from gossamer.progress import begin
 
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
 # Rounds of exchanging nodes; the first brings most.
-_EXCHANGES = 2
+_EXCHANGES = 4
+# At most so many prompts are one of the groups whose spread says how sure a derivative is, in so many groups at least.
+_GROUP, _GROUPS = 8, 4
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
 _ALONE = 300
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
@@ -63,7 +65,7 @@ class CircuitRefiner:
     unseen: Callable[[], Unseen | None] = lambda: None
     # A path is improved and then judged: what is known of a circuit by then is not measured again.
     _known: dict[tuple[int, ...], MeasuredCircuit] = field(default_factory=dict, init=False, compare=False)
-    _gradients: dict[MeasuredCircuit, Tensor] = field(default_factory=dict, init=False, compare=False)
+    _slopes: dict[MeasuredCircuit, Slope] = field(default_factory=dict, init=False, compare=False)
 
     __repr__ = short_repr
 
@@ -119,24 +121,29 @@ class CircuitRefiner:
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss by every candidate's mask at the hard circuit, on the fitted prompts."""
-        return self._gradient(self._measured(circuit))
+        return self.slope(circuit).mean
 
-    def _gradient(self, found: MeasuredCircuit) -> Float[Tensor, "node"]:
-        if found not in self._gradients:
-            self._gradients[found] = self._measured_gradient(found)
-        return self._gradients[found]
+    def slope(self, circuit: Int[Tensor, "chosen"]) -> Slope:
+        """:meth:`gradient`, and how sure it is over groups of the prompts."""
+        return self._slope(self._measured(circuit))
 
-    def _measured_gradient(self, found: MeasuredCircuit) -> Float[Tensor, "node"]:
+    def _slope(self, found: MeasuredCircuit) -> Slope:
+        if found not in self._slopes:
+            self._slopes[found] = self._measured_slope(found)
+        return self._slopes[found]
+
+    def _measured_slope(self, found: MeasuredCircuit) -> Slope:
         lean, count = found.excess.mean().sign(), self._count
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, found.circuit, 1.0)
 
-        def part(rows: slice) -> Tensor:
+        def part(rows: slice) -> tuple[Tensor, int]:
             leaf = mask.clone().requires_grad_()
-            loss = prompt_loss(self.splice.outputs(leaf, rows), self.full, self.loss, rows, lean).sum()
-            return torch.autograd.grad(loss, leaf)[0]
+            loss = prompt_loss(self.splice.outputs(leaf, rows), self.full, self.loss, rows, lean)
+            return torch.autograd.grad(loss.sum(), leaf)[0], len(loss)
 
-        parts = in_batches(count, min(self.splice.batch_size, GRADIENT_BATCH), part)
-        return torch.stack(parts).sum(dim=0) / count
+        group = max(1, min(self.splice.batch_size, _GROUP, count // _GROUPS))
+        sums, sizes = zip(*in_batches(count, group, part), strict=True)
+        return Slope.of_groups(torch.stack(sums), sizes)
 
     def improved_at(self, path: CircuitPath, size: int) -> CircuitPath:
         """The path with its circuit of at most `size` as :meth:`improved` has it; of the others only what that takes.
@@ -231,8 +238,10 @@ class CircuitRefiner:
             full = len(found.circuit) == len(self.splice.nodes)
             if full or found.meets or self._short_elsewhere(found, start):
                 break
-            leaving, coming = by_importance(found.circuit, self._gradient(found))
-            trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(leaving) // 4, len(coming))))
+            slope = self._slope(found)
+            leaving, coming = slope.leaving(found.circuit), slope.coming(found.circuit)
+            parts = _parts(min(len(leaving) // 4, slope.sure(coming)))
+            trials = (torch.cat([leaving[n:], coming[:n]]) for n in parts)
             better = next((trial for trial in map(self._measured, trials) if trial.better(found)), None)
             if better is None:
                 break
@@ -242,7 +251,7 @@ class CircuitRefiner:
     def _levelled(self, found: MeasuredCircuit, searched: MeasuredCircuit) -> MeasuredCircuit:
         """:func:`levelled`, where it is known what circuits of the searched one's size lose on other words."""
         lost = self._lost(searched)
-        return found if lost is None else levelled(found, lost, self._gradient, self._measured)
+        return found if lost is None else levelled(found, lost, self._slope, self._measured)
 
     def _lost(self, searched: MeasuredCircuit) -> Float[Tensor, "rows"] | None:
         """What circuits of its size lose on words that they were not fitted to; None: that is not known."""
@@ -273,7 +282,7 @@ class CircuitRefiner:
 
     def _by_use(self, found: MeasuredCircuit) -> Int[Tensor, "chosen"]:
         """Its nodes, those that cost most to leave out, to first order, first."""
-        return found.circuit[torch.argsort(self._gradient(found)[found.circuit], stable=True)]
+        return found.circuit[torch.argsort(self._slope(found).mean[found.circuit], stable=True)]
 
     def pruned(self, circuit: Int[Tensor, "chosen"], enough: Enough = lambda shorter: True) -> Int[Tensor, "left"]:
         """The circuit without every node that can be dropped for free: none is left whose removal keeps the losses.
@@ -342,7 +351,7 @@ class CircuitRefiner:
 
     def _filled(self, start: MeasuredCircuit, room: int) -> MeasuredCircuit:
         """The circuit with as many more nodes as there is room for, or half as many and so on, if that is better."""
-        gain = (-self._gradient(start)).index_fill(0, start.circuit, 0.0)
+        gain = (-self._slope(start).mean).index_fill(0, start.circuit, 0.0)
         best = torch.argsort(gain, descending=True, stable=True)[: min(room, int((gain > 0).sum()))]
         while len(best):
             fuller = self._measured(torch.cat([start.circuit, best]))
@@ -373,8 +382,8 @@ def _take_out(
 
 
 def _parts(most: int) -> list[int]:
-    """How many nodes to try, falling: `most`, a quarter of it and a sixteenth, and at least one."""
-    return sorted({max(most // share, 1) for share in (1, 4, 16)}, reverse=True)
+    """How many nodes to try, falling: `most`, half of it and so on to a sixty-fourth, and at least one."""
+    return sorted({max(most >> halvings, 1) for halvings in range(7)}, reverse=True)
 
 
 def _fewest(above: int, enough: int, fits: Callable[[int], bool]) -> int:

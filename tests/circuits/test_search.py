@@ -10,6 +10,7 @@ from planted import Planted, planted
 from gossamer.batching import MemoryWarning
 from gossamer.circuits import search
 from gossamer.circuits.attribution import attribution_patching, ranking
+from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.relevance import relevance
@@ -115,14 +116,26 @@ def test_attribution_does_not_find_it(known: Planted) -> None:
     assert len(known.found(order[:3]) & known.keys) == 2
 
 
-def test_the_search_starts_from_relevance_where_nodes_that_hurt_weigh_a_tenth(known: Planted) -> None:
+def counted(effect: torch.Tensor) -> torch.Tensor:
+    return torch.where(effect > 0, effect, -0.1 * effect) / effect.abs().mean()
+
+
+def test_the_search_starts_from_two_gradients_where_nodes_that_hurt_weigh_a_tenth(known: Planted) -> None:
     path = search_path(known.splice, known.full, replace(FAST, learning_rate=0.0, steps=8))
-    score = relevance(known.splice)
-    promise = torch.where(score > 0, score, -0.1 * score)
+    at_the_model, on_the_way = relevance(known.splice), input_gradients(known.splice, steps=2)
+    promise = counted(at_the_model) + counted(on_the_way)
     for circuit in path.circuits[1:]:
-        assert (score[circuit] != 0).all()
+        assert (promise[circuit] != 0).all()
         assert circuit.tolist() == ranking(promise, known.splice.nodes)[: len(circuit)].tolist()
-    assert path.circuits[1].tolist() != ranking(score, known.splice.nodes)[:10].tolist()
+    for alone in (at_the_model, on_the_way, at_the_model / at_the_model.abs().mean() + on_the_way):
+        assert path.circuits[1].tolist() != ranking(alone, known.splice.nodes)[:10].tolist()
+
+
+def test_prompts_that_are_not_aligned_start_from_relevance_alone(
+    known: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(known.splice.examples), "aligned", False)
+    torch.testing.assert_close(search._promise(known.splice), counted(relevance(known.splice)))
 
 
 def test_where_relevance_has_no_rule_the_search_starts_from_the_gradient(
@@ -130,11 +143,9 @@ def test_where_relevance_has_no_rule_the_search_starts_from_the_gradient(
 ) -> None:
     monkeypatch.setattr(search, "without_a_rule", lambda model: "no rule for the test")
     score = attribution_patching(known.splice)
-    found = search._promise(known.splice)
+    found = search._at_the_model(known.splice)
     assert (score != 0).sum() > 20
-    score, found = score[score != 0], found[score != 0]
-    torch.testing.assert_close(found[score > 0], score[score > 0])
-    torch.testing.assert_close(found[score < 0], -0.1 * score[score < 0])
+    torch.testing.assert_close(found[score != 0], score[score != 0])
 
 
 def test_a_node_on_a_plateau_of_the_unmasked_network_starts_by_what_it_does_elsewhere(
@@ -150,13 +161,17 @@ def test_a_node_on_a_plateau_of_the_unmasked_network_starts_by_what_it_does_else
 
     monkeypatch.setattr(search, "relevance", lambda splice: unmasked)
     monkeypatch.setattr(search, "gradient_at", gradient)
-    found = search._promise(known.splice)
-    torch.testing.assert_close(found[[2, 4, n - 1]], torch.tensor([0.5, 0.05, 0.5]))
+    found = search._at_the_model(known.splice)
+    torch.testing.assert_close(found[[2, 4, n - 1]], torch.tensor([0.5, -0.5, 0.5]))
     assert torch.equal(found[5:-1], unmasked[5:-1])
     assert asked == [0.75]
     unmasked = torch.ones(n)
-    search._promise(known.splice)
+    search._at_the_model(known.splice)
     assert asked == [0.75], "where every node does something no second pass is made"
+
+
+def test_effects_that_are_all_nothing_have_no_size() -> None:
+    assert search._counted(torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(("progress", "leash"), [(0.0, 1.0), (0.5, 2.0), (1.0, 4.0)])

@@ -7,8 +7,9 @@ geometrically from half the candidates (or more, if larger circuits are wanted) 
 that every size starts from the masks of the size before it. Circuits are read off as the k highest scores whenever k
 passes a wanted size.
 
-Scores start in the order of a gradient (RelP) and are pulled back to it as they learn: a free mask learns which names
-its prompts have, a gradient less so, and on prompts with other names many nodes of a free mask do nothing.
+Scores start in the order of gradients (RelP and, of aligned prompts, EAP-IG) and are pulled back to it as they learn: a
+free mask learns which names its prompts have, gradients less so, and on prompts with other names many nodes of a free
+mask do nothing.
 
 Speed comes from exactness: nodes that have fallen far below the present size are folded into the constants of
 :class:`Splice`, so that encoders and decoders run on fewer and fewer columns; the forward pass is the full one.
@@ -28,6 +29,7 @@ from torch import Tensor
 from gossamer.batching import halved, is_out_of_memory
 from gossamer.circuits.attribution import GRADIENT_BATCH, attribution_patching, gradient_at
 from gossamer.circuits.cost import affordable, first_prompts
+from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
@@ -46,6 +48,8 @@ _REACH, _FIRST_RATE, _HIGHEST_RATE = 40.0, 0.1, 3.0
 _LEASH = (1.0, 4.0)
 # What a node that hurts counts for at the start, beside one that helps as much.
 _HURTING = 0.1
+# Points on the way from the counterfactual's input at which gradients for the order are taken: more bring no more.
+_POINTS = 2
 _FEWEST_PROMPTS = 16
 # Prompts that the order is of in which scores start, and where passes are dear: with more it is no better.
 RANKED, FEWEST_RANKED = 128, 64
@@ -213,19 +217,35 @@ def _begin(splice: Splice, spent: Effort) -> _SearchState:
 
 
 def _promise(splice: Splice) -> Float[Tensor, "node"]:
-    """What a node does to first order at the unmasked network, by relevance (RelP); counted least where it hurts.
+    """What a node does to first order, counted least where it hurts: at the unmasked network and, of aligned prompts,
+    on the way there from the counterfactuals too.
 
-    Of nodes that do nothing there: what they do on the way to the ablated network, as an essential one can lie on a
-    plateau, behind a step. Of a distance from the model: what they do halfway, because it has no gradient near the
-    model itself. Where relevance has no rule for the model's MLPs, the gradient itself stands in.
+    Of a distance from the model: what nodes do halfway to the ablated network, because it has no gradient near the
+    model itself.
     """
     if splice.examples.metric.distance:
-        found = gradient_at(splice, 0.5, "attribution patching")
-    else:
-        found = (attribution_patching if without_a_rule(splice.model) else relevance)(splice)
-        if bool((found == 0).any()):
-            found = torch.where(found == 0, gradient_at(splice, 0.75, "attribution patching"), found)
-    return torch.where(found < 0, -_HURTING * found, found)
+        return _counted(gradient_at(splice, 0.5, "attribution patching"))
+    promise = _counted(_at_the_model(splice))
+    # Both of one size: which of them sees a node is a matter of where its step lies.
+    return promise + _counted(input_gradients(splice, _POINTS)) if splice.examples.aligned else promise
+
+
+def _at_the_model(splice: Splice) -> Float[Tensor, "node"]:
+    """What a node does at the unmasked network, by relevance (RelP).
+
+    Of nodes that do nothing there: what they do on the way to the ablated network, as an essential one can lie on a
+    plateau, behind a step. Where relevance has no rule for the model's MLPs, the gradient itself stands in.
+    """
+    found = (attribution_patching if without_a_rule(splice.model) else relevance)(splice)
+    if not bool((found == 0).any()):
+        return found
+    return torch.where(found == 0, gradient_at(splice, 0.75, "attribution patching"), found)
+
+
+def _counted(effect: Float[Tensor, "node"]) -> Float[Tensor, "node"]:
+    """Effects in units of their mean size, the weaker where they hurt."""
+    size = effect.abs().mean().clamp_min(torch.finfo(effect.dtype).tiny)
+    return torch.where(effect < 0, -_HURTING * effect, effect) / size
 
 
 def _adam(learned: Tensor) -> torch.optim.AdamW:

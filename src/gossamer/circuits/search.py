@@ -217,10 +217,9 @@ def _begin(splice: Splice, spent: Effort) -> _SearchState:
 
 
 def _promise(splice: Splice) -> Float[Tensor, "node"]:
-    """What a node does to first order, counted least where it hurts: at the unmasked network and, of aligned prompts,
-    on the way there from the counterfactuals too.
+    """What a node does to first order, the weaker where it hurts.
 
-    Of a distance from the model: what nodes do halfway to the ablated network, because it has no gradient near the
+    At the unmasked network and, of aligned prompts, on the way there from the counterfactuals' inputs too. Of a distance from the model: what nodes do halfway to the ablated network, because it has no gradient near the
     model itself.
     """
     if splice.examples.metric.distance:

@@ -219,8 +219,8 @@ def _begin(splice: Splice, spent: Effort) -> _SearchState:
 def _promise(splice: Splice) -> Float[Tensor, "node"]:
     """What a node does to first order, the weaker where it hurts.
 
-    At the unmasked network and, of aligned prompts, on the way there from the counterfactuals' inputs too. Of a distance from the model: what nodes do halfway to the ablated network, because it has no gradient near the
-    model itself.
+    At the unmasked network and, of aligned prompts, on the way there from the counterfactuals too. Of a distance
+    from the model: halfway to the ablated network, because it has no gradient near the model itself.
     """
     if splice.examples.metric.distance:
         return _counted(gradient_at(splice, 0.5, "attribution patching"))

@@ -56,7 +56,8 @@ def test_it_is_the_circuit_evaluated_on_the_other_task(found: tuple[CircuitResul
 
 def test_other_methods_have_the_size_of_the_circuit(found: tuple[CircuitResult, Task]) -> None:
     circuit, unseen = found
-    others = circuit.study.paths(["random", "activation difference"], circuit.search)
+    at_its_size = replace(circuit.search, sizes=[len(circuit.nodes)])
+    others = circuit.study.paths(["random", "activation difference"], at_its_size)
     here = on_unseen_templates(circuit, unseen, others)
     assert [row.name for row in here.others] == ["random", "activation difference"]
     # The circuit as if it were another method's: the same numbers.
